@@ -1,0 +1,5 @@
+"""`python -m autoprune` is the same as `autoprune`."""
+
+from autoprune.cli import main
+
+main()

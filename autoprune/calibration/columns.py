@@ -1,0 +1,83 @@
+"""A layer call as a plain linear map: inputs and outputs as matrices with one column per position.
+
+A convolution is `y = W u` at every output position, with `u` the input patch. On large images most
+positions say the same, so a regular grid with a moving offset stands for all of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from autoprune.calibration.taps import LayerCall
+from autoprune.graph.groups import LayerKind
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every `step`-th output position per spatial dimension, starting at `offset` (modulo step)."""
+
+    step: int = 1
+    offset: int = 0
+
+    def index(self, dim: int, size: int) -> slice:
+        """Positions along spatial dimension `dim`, which has `size` of them."""
+        start = (self.offset // self.step**dim) % self.step
+        return slice(start if start < size else 0, size, self.step)
+
+
+def grid_step(positions: int, dims: int, limit: int | None) -> int:
+    """Smallest step that leaves about `limit` of the `positions` of one image."""
+    if limit is None or positions <= limit:
+        return 1
+    return max(1, math.floor((positions / limit) ** (1 / max(dims, 1)) + 0.5))
+
+
+def input_columns(call: LayerCall, grid: Grid) -> Tensor:
+    """Input patches, shape (groups, n, columns) with n = in-channels per group x kernel size."""
+    if call.layer.kind is LayerKind.LINEAR:
+        return _rows(call.input, grid).T.unsqueeze(0)
+    kernel = call.weight.shape[2:]
+    padded = F.pad(call.input, [p for pair in reversed(call.pads()) for p in pair])
+    batch, channels = padded.shape[:2]
+    starts = [_starts(call, grid, d, padded.shape[2 + d]) for d in range(len(kernel))]
+    counts = [len(range(s.start, s.stop, s.step)) for s in starts]
+    out = padded.new_empty(channels, math.prod(kernel), batch, *counts)
+    for k, taps in enumerate(itertools.product(*(range(size) for size in kernel))):
+        shifts = [tap * dilation for tap, dilation in zip(taps, call.dilation, strict=True)]
+        index = [slice(s.start + t, s.stop + t, s.step) for s, t in zip(starts, shifts, strict=True)]
+        out[:, k] = padded[(slice(None), slice(None), *index)].transpose(0, 1)
+    return out.view(call.groups, -1, batch * math.prod(counts))
+
+
+def output_columns(call: LayerCall, output: Tensor, grid: Grid) -> Tensor:
+    """Outputs of the call at the same positions, shape (out, columns)."""
+    if call.layer.kind is LayerKind.LINEAR:
+        return _rows(output, grid).T
+    index = [grid.index(d, size) for d, size in enumerate(output.shape[2:])]
+    return output[(slice(None), slice(None), *index)].transpose(0, 1).flatten(1)
+
+
+def positions(call: LayerCall, output: Tensor) -> tuple[int, int]:
+    """Output positions per image and the number of spatial dimensions they spread over."""
+    if call.layer.kind is LayerKind.LINEAR:
+        return math.prod(output.shape[1:-1]), 1
+    return math.prod(output.shape[2:]), output.dim() - 2
+
+
+def _rows(x: Tensor, grid: Grid) -> Tensor:
+    rows = x.reshape(x.shape[0], -1, x.shape[-1])
+    return rows[:, grid.index(0, rows.shape[1])].reshape(-1, x.shape[-1])
+
+
+def _starts(call: LayerCall, grid: Grid, d: int, size: int) -> slice:
+    """First input index of every chosen patch along spatial dimension d."""
+    reach = call.dilation[d] * (call.weight.shape[2 + d] - 1) + 1
+    count = (size - reach) // call.stride[d] + 1
+    chosen = grid.index(d, count)
+    stride = call.stride[d]
+    return slice(chosen.start * stride, (count - 1) * stride + 1, chosen.step * stride)

@@ -1,0 +1,75 @@
+"""Second moments of what a layer reads, and of what it should give.
+
+Products of one batch are taken in the network's own precision (float32), sums over batches in
+float64: batches are short enough for the first and the many additions need the second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Moments:
+    """Sums over `count` columns of inputs u (groups, n) and, where given, targets y (groups, out).
+
+    second: sum u u^T (groups, n, n); first: sum u (groups, n); cross: sum u y^T (groups, n, out);
+    target: sum y (groups, out); target_square: sum |y|^2, a scalar. All float64.
+    """
+
+    second: Tensor
+    first: Tensor
+    count: int
+    cross: Tensor
+    target: Tensor
+    target_square: Tensor
+
+    @classmethod
+    def of(cls, inputs: Tensor, targets: Tensor | None = None) -> Moments:
+        """Moments of columns: inputs (groups, n, columns), targets (groups, out, columns)."""
+        y = inputs.new_empty(inputs.shape[0], 0, inputs.shape[-1]) if targets is None else targets
+        return cls(
+            second=torch.matmul(inputs, inputs.mT).double(),
+            first=inputs.sum(-1, dtype=torch.float64),
+            count=inputs.shape[-1],
+            cross=torch.matmul(inputs, y.mT).double(),
+            target=y.sum(-1, dtype=torch.float64),
+            target_square=y.square().sum(dtype=torch.float64),
+        )
+
+    def add(self, other: Moments) -> None:
+        """Take in the sums of another batch."""
+        self.second += other.second
+        self.first += other.first
+        self.count += other.count
+        self.cross += other.cross
+        self.target += other.target
+        self.target_square += other.target_square
+
+    @property
+    def mean(self) -> Tensor:
+        """E[u] as a column, (groups, n, 1)."""
+        return (self.first / self.count).unsqueeze(-1)
+
+    @property
+    def target_mean(self) -> Tensor:
+        """E[y], (groups, out)."""
+        return self.target / self.count
+
+    def covariance(self, centred: bool) -> Tensor:
+        """Covariance of u when centred, else E[u u^T]: (groups, n, n)."""
+        moment = self.second / self.count
+        return moment - self.mean @ self.mean.mT if centred else moment
+
+    def cross_covariance(self, centred: bool) -> Tensor:
+        """Covariance of u and y when centred, else E[u y^T]: (groups, n, out)."""
+        moment = self.cross / self.count
+        return moment - self.mean @ self.target_mean.unsqueeze(-2) if centred else moment
+
+    def target_power(self, centred: bool) -> Tensor:
+        """E|y|^2, or the summed variance of y when centred; a scalar."""
+        power = self.target_square / self.count
+        return power - self.target_mean.square().sum() if centred else power

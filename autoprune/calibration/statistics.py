@@ -1,0 +1,106 @@
+"""What one pass over the calibration images leaves behind: second moments per layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.calibration.columns import Grid, grid_step, input_columns, positions
+from autoprune.calibration.moments import Moments
+from autoprune.calibration.taps import LayerCall, LayerTap
+from autoprune.data.inputs import Inputs
+from autoprune.errors import DataError
+from autoprune.graph.groups import Layer
+from autoprune.linear_algebra import damped, inverse
+
+POSITIONS_PER_IMAGE = 256
+"""Output positions of a layer that are looked at per image; all, where there are fewer."""
+
+
+@dataclass
+class Statistics:
+    """Second moments of the dense network's layer inputs, by layer name, and their inverses on demand.
+
+    `damping` is relative to the mean diagonal of the moment that is inverted.
+    """
+
+    moments: Mapping[str, Moments]
+    damping: float
+    images: int
+    _inverses: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    def covariance(self, layer: Layer) -> Tensor:
+        """Covariance of the layer's input where it can absorb a bias, else E[u u^T]: (groups, n, n)."""
+        return self.moments[layer.name].covariance(centred(layer))
+
+    def inverse(self, layer: Layer) -> Tensor:
+        """Inverse of the damped covariance, float64, computed once per layer: (groups, n, n)."""
+        if layer.name not in self._inverses:
+            matrix, _ = damped(self.covariance(layer), self.damping)
+            self._inverses[layer.name] = inverse(matrix)
+        return self._inverses[layer.name]
+
+    def forget_inverses(self) -> None:
+        """Free the inverses; they are only needed while orders of removal are made."""
+        self._inverses.clear()
+
+
+def centred(layer: Layer) -> bool:
+    """Whether a constant may be added to the layer's output: by its bias or by the norm behind it."""
+    return layer.bias is not None or layer.norm is not None
+
+
+@torch.no_grad()
+def calibrate(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    batches: Iterable[Inputs],
+    *,
+    damping: float,
+    positions_per_image: int | None = POSITIONS_PER_IMAGE,
+    progress: Callable[[int], None] | None = None,
+) -> Statistics:
+    """One pass of the dense network over the batches; memory does not grow with the number of images.
+
+    Raises DataError when there are no images, or when a layer's inputs are not finite.
+    """
+    collected: dict[str, Moments] = {}
+    images = 0
+    for number, batch in enumerate(batches):
+        with LayerTap(model, layers, _collector(collected, number, positions_per_image)):
+            batch.call(model)
+        images += batch.size
+        if progress is not None:
+            progress(batch.size)
+    if images == 0:
+        raise DataError("calibration needs at least one image, got an empty loader; pass some inputs.")
+    _check_finite(collected)
+    return Statistics(collected, damping, images)
+
+
+def _collector(
+    collected: dict[str, Moments], number: int, limit: int | None
+) -> Callable[[LayerCall], Tensor]:
+    def collect(call: LayerCall) -> Tensor:
+        output = call.run()
+        grid = Grid(grid_step(*positions(call, output), limit), number)
+        moments = Moments.of(input_columns(call, grid))
+        if call.layer.name in collected:
+            collected[call.layer.name].add(moments)
+        else:
+            collected[call.layer.name] = moments
+        return output
+
+    return collect
+
+
+def _check_finite(collected: Mapping[str, Moments]) -> None:
+    for name, moments in collected.items():
+        if not bool(moments.first.isfinite().all()):
+            raise DataError(
+                f"the inputs of layer '{name}' are not finite on the calibration images; "
+                "check the images and the model's weights for NaN or infinity."
+            )

@@ -1,0 +1,36 @@
+"""The command line: it reads options, calls the library and prints; it decides nothing."""
+
+from __future__ import annotations
+
+import typer
+
+from autoprune.cli.build import build
+from autoprune.cli.commands import Commands
+from autoprune.cli.evaluate import evaluate
+from autoprune.cli.front import front
+from autoprune.cli.groups import GroupsCommand, groups
+from autoprune.cli.search import search
+
+app = typer.Typer(
+    name="autoprune",
+    cls=Commands,
+    help="Find out how many channels each layer of a trained network can lose.",
+    epilog="Start with: autoprune search studies/digits.toml",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.command()(search)
+app.command()(front)
+app.command()(build)
+app.command()(evaluate)
+app.command(cls=GroupsCommand)(groups)
+
+
+def main() -> None:
+    """Entry point of the `autoprune` command."""
+    app()
+
+
+__all__ = ["app", "main"]

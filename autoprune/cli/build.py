@@ -1,0 +1,95 @@
+"""`autoprune build`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autoprune.cli.options import Device, Json, Quiet, Storage, Study, read_study
+from autoprune.cli.output import percent, print_json, working
+from autoprune.cli.progress import make_progress
+from autoprune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from autoprune.search.front import Front, Point
+
+Out = Annotated[
+    Path,
+    typer.Option(metavar="DIR", help="Folder for weights.safetensors and plan.json.", show_default=False),
+]
+Macs = Annotated[
+    float | None,
+    typer.Option(metavar="R", help="MACs at most: up to 1 a fraction of dense, above absolute."),
+]
+Params = Annotated[
+    float | None,
+    typer.Option(metavar="R", help="Parameters at most: up to 1 a fraction of dense, above absolute."),
+]
+Trial = Annotated[int | None, typer.Option(metavar="N", help="This trial, whatever it costs.")]
+Force = Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")]
+
+
+def build(
+    study: Study,
+    out: Out,
+    macs: Macs = None,
+    params: Params = None,
+    trial: Trial = None,
+    force: Force = False,
+    storage: Storage = None,
+    device: Device = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Build the most accurate network within a budget, and save it.
+
+    --macs and --params may stand together. To load it without the command line, give autoprune.plan.load
+    a fresh instance of the model's class and the folder.
+
+    Example: autoprune build studies/digits.toml --macs 0.5 --out pruned/
+    """
+    from autoprune.plan import check_output, make_plan, save_plan
+    from autoprune.search.study import read_front
+    from autoprune.session import Session
+
+    config = read_study(study, storage=storage)
+    check_request(macs, params, trial)
+    check_output(out, force=force)
+    # From storage alone, so that a budget out of reach is known before the model is loaded.
+    wanted = choose(read_front(config.storage, config.name), macs, params, trial)
+    with working():
+        session = Session.open(config, device=device, progress=make_progress(quiet))
+        point = session.front().of_trial(wanted.trial)
+        network = session.build(point)
+        save_plan(
+            out, network, make_plan(session.model, session.graph, point, study=config.name), force=force
+        )
+    if json:
+        print_json(summary(point, config.name, out))
+    else:
+        typer.echo(sentence(point, out))
+
+
+def check_request(macs: float | None, params: float | None, trial: int | None) -> None:
+    if macs is None and params is None and trial is None:
+        raise ConfigError("build needs --macs R, --params R or --trial N, for instance --macs 0.5.")
+    if trial is not None and (macs is not None or params is not None):
+        raise ConfigError("--trial names one network; leave out --macs and --params.")
+
+
+def choose(front: Front, macs: float | None, params: float | None, trial: int | None) -> Point:
+    return front.best(macs=macs, params=params) if trial is None else front.of_trial(trial)
+
+
+def summary(point: Point, study: str, out: Path) -> dict[str, Any]:
+    return {"study": study, "out": str(out), **point.to_json()}
+
+
+def sentence(point: Point, out: Path) -> str:
+    return (
+        f"{out}: trial {point.trial}, accuracy {percent(point.accuracy)} on the validation split, "
+        f"{point.macs:,} MACs ({point.macs_ratio:.1%} of dense), "
+        f"{point.params:,} parameters ({point.params_ratio:.1%} of dense)"
+    )

@@ -1,0 +1,38 @@
+"""Options that several commands share, and the study they select."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autoprune.config import StudyConfig, load_study
+
+Study = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (TOML).", show_default=False)]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH|URL",
+        help="Where the study is stored, in place of the file's: a journal file or an Optuna URL.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", help="No progress and no messages; results and errors only.")
+]
+Device = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Device to compute on: cpu, cuda, cuda:1, ...", show_default="cpu"),
+]
+
+
+def read_study(
+    path: Path, *, storage: str | None = None, trials: int | None = None, seed: int | None = None
+) -> StudyConfig:
+    """The study file with what the command line overrides."""
+    config = load_study(path)
+    given = {"trials": trials, "seed": seed}
+    search = config.search.model_copy(update={name: v for name, v in given.items() if v is not None})
+    return config.model_copy(update={"search": search, "storage": storage or config.storage})

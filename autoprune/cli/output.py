@@ -1,0 +1,36 @@
+"""Results go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+import typer
+from rich.console import Console, RenderableType
+
+PIPE_WIDTH = 200
+"""Columns of a table that no terminal bounds, so that a redirected table is not cut."""
+
+
+@contextmanager
+def working() -> Iterator[None]:
+    """What a user's factory or dataset prints goes to stderr, so that stdout holds results only."""
+    with redirect_stdout(sys.stderr):
+        yield
+
+
+def print_json(document: Any) -> None:
+    typer.echo(json.dumps(document, indent=2, allow_nan=False))
+
+
+def print_tables(*tables: RenderableType) -> None:
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    for table in tables:
+        console.print(table)
+
+
+def percent(share: float) -> str:
+    return f"{share:.2%}".replace("%", " %")

@@ -1,0 +1,85 @@
+"""Tables for people."""
+
+from __future__ import annotations
+
+from rich.table import Table
+from rich.text import Text
+
+from autoprune.cli.output import percent
+from autoprune.graph import Role
+from autoprune.search.front import Front, Point
+from autoprune.survey import Survey, owners
+
+SHOWN = 3
+
+
+def front_table(front: Front) -> Table:
+    """The front, cheapest first, with the dense network as the last row."""
+    title = f"{front.study}: {len(front)} points of {len(front.trials)} finished trials"
+    table = _table(title, "Accuracies are of the validation split; 'before' is without reconstruction.")
+    table.add_column("trial", justify="right")
+    for name in ("accuracy", "before", "MACs", "of dense", "params", "of dense", "batch removal"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("criterion")
+    for point in front:
+        table.add_row(*_cells(point))
+    dense = front.dense
+    table.add_section()
+    table.add_row(
+        "dense", percent(dense.accuracy), "", f"{dense.macs:,}", "100 %", f"{dense.params:,}", "100 %", "", ""
+    )
+    return table
+
+
+def _cells(point: Point) -> list[str | Text]:
+    return [
+        str(point.trial),
+        percent(point.accuracy),
+        percent(point.accuracy_before_reconstruction),
+        f"{point.macs:,}",
+        f"{point.macs_ratio:.1%}",
+        f"{point.params:,}",
+        f"{point.params_ratio:.1%}",
+        str(point.batch_removal),
+        Text(point.criterion),
+    ]
+
+
+def groups_table(survey: Survey) -> Table:
+    """Groups whose channels can go, in the order of the network."""
+    table = _table(f"{len(survey.graph.groups)} prunable channel groups", _reachable(survey))
+    for name in ("group", "width", "producers", "consumers", "members"):
+        table.add_column(name, justify="right" if name in ("width", "members") else "left", overflow="fold")
+    for group in survey.graph.groups:
+        modules = [Text(_listed(owners(group, role))) for role in (Role.PRODUCER, Role.CONSUMER)]
+        table.add_row(Text(group.name), f"{group.width:,}", *modules, str(len(group.members)))
+    return table
+
+
+def frozen_table(survey: Survey) -> Table:
+    """Groups that stay dense, and why."""
+    table = _table(f"{len(survey.graph.frozen)} frozen channel groups", None)
+    for name in ("group", "width", "reason"):
+        table.add_column(name, justify="right" if name == "width" else "left", overflow="fold")
+    for frozen in survey.graph.frozen:
+        table.add_row(Text(frozen.name), f"{frozen.width:,}", Text(frozen.reason))
+    return table
+
+
+def _reachable(survey: Survey) -> str:
+    macs, params = survey.least_macs / max(survey.macs, 1), survey.least_params / max(survey.params, 1)
+    return (
+        f"Dense: {survey.macs:,} MACs, {survey.params:,} parameters. Least reachable: {macs:.1%} of MACs, "
+        f"{params:.1%} of parameters. Sliced equals masked within {survey.check.relative_error:.1e}."
+    )
+
+
+def _table(title: str, caption: str | None) -> Table:
+    return Table(
+        title=Text(title), caption=None if caption is None else Text(caption), caption_justify="left"
+    )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -1,0 +1,196 @@
+"""Study files: frozen, keyword-only configuration, validated where it enters and stored with the study.
+
+Relative paths (`storage`, `weights`, `root` and the like) are relative to the current working
+directory, not to the study file: the same file then serves a checkout and a cluster job alike.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from autoprune.errors import ConfigError, unknown_name
+
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(min_length=1, pattern=r"\S")]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+# TOML and JSON know only lists, so the outer tuple must be lenient; what is in it stays strict.
+Lenient = Field(strict=False)
+
+
+class _Section(BaseModel):
+    # Inputs are hidden in pydantic's own text, because a storage URL may hold a password.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+
+class ModelConfig(_Section):
+    """The network: an import path "package.module:function", its arguments and weights.
+
+    `train_on_first_use` is the import path of a callable `(model, dataset, seed) -> None`; it trains the
+    model where the `weights` file does not exist yet, and the result is saved there.
+    """
+
+    factory: Name
+    arguments: dict[str, Any] = {}
+    weights: Name | None = None
+    train_on_first_use: Name | None = None
+
+    @model_validator(mode="after")
+    def _training_needs_a_file(self) -> Self:
+        if self.train_on_first_use is not None and self.weights is None:
+            raise ValueError("train_on_first_use needs 'weights', the file to save to")
+        return self
+
+
+class DataConfig(_Section):
+    """The images. A count left out means the usual one (1024 and 2000) or as many as there are.
+
+    `mean` and `std` are per channel, for pixels in 0..1. `resize` is the shorter side before the centre
+    crop to `image_size`, in pixels. A dataset refuses options that it does not read.
+    """
+
+    dataset: Name
+    root: Name = "data"
+    calibration_images: Count | None = None
+    validation_images: Count | None = None
+    batch_size: Count = 256
+    download: bool = False
+    mean: Annotated[tuple[float, ...] | None, Lenient] = None
+    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...] | None, Lenient] = None
+    image_size: Count | None = None
+    resize: Count | None = None
+    train_root: Name | None = None
+    validation_root: Name | None = None
+
+
+class BudgetConfig(_Section):
+    """Bounds on cost: a float in (0, 1] is a fraction of dense, an integer above 1 is absolute."""
+
+    macs: int | float | None = None
+    params: int | float | None = None
+    bytes: int | float | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _fraction_or_absolute(cls, value: object) -> object:
+        whole = isinstance(value, int) and not isinstance(value, bool) and value > 1
+        part = isinstance(value, float) and 0 < value <= 1
+        if value is None or whole or part:
+            return value
+        raise ValueError("should be a fraction of dense in (0, 1] such as 0.5, or an integer above 1")
+
+    @property
+    def bounds(self) -> dict[str, int | float]:
+        """Only the bounds that were set, by name."""
+        return {name: value for name, value in self.model_dump().items() if value is not None}
+
+
+class SearchConfig(_Section):
+    """What the search may propose. `min_kept` is a hard floor per group, as a fraction of its width."""
+
+    trials: Count = 100
+    budget: BudgetConfig = BudgetConfig()
+    multiple_of: Count = 1
+    min_kept: Fraction = 0.05
+    seed: Annotated[int, Field(ge=0)] = 0
+    criterion: Name = "second-moment"
+    batch_removal: Annotated[tuple[Count, ...], Field(strict=False, min_length=1)] = (1, 2, 4)
+    strategy: Name = "knapsack"
+    ignore: Annotated[tuple[Name, ...], Lenient] = ()
+
+
+class ReconstructionConfig(_Section):
+    """How weights are restored. `damping` is relative to trace(G) / n."""
+
+    method: Literal["none", "independent", "sequential"] = "sequential"
+    damping: Annotated[float, Field(ge=0)] = 1e-4
+    batch_norm: bool = False
+
+
+class StudyConfig(_Section):
+    """One study file. `storage` is the path of a journal file or any Optuna URL."""
+
+    name: Name
+    storage: Name
+    model: ModelConfig
+    data: DataConfig
+    search: SearchConfig = SearchConfig()
+    reconstruction: ReconstructionConfig = ReconstructionConfig()
+
+
+def load_study(path: str | Path) -> StudyConfig:
+    """Read and validate a study file (TOML); whatever is wrong with it is a one-line ConfigError."""
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"study file '{path}' cannot be read: {error.strerror}; check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"study file '{path}' is not valid TOML: {error}") from error
+    try:
+        return StudyConfig.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(_explain(problem) for problem in error.errors())
+        raise ConfigError(f"study file '{path}': {problems}") from error
+
+
+def _explain(problem: ErrorDetails) -> str:
+    *section, key = [str(part) for part in problem["loc"]]
+    place = f"[{'.'.join(section)}]" if section else "the top level"
+    if problem["type"] == "extra_forbidden":
+        return unknown_name(f"key in {place}", key, _fields_of(section))
+    if problem["type"] == "missing":
+        return f"{place} needs '{key}'; add it"
+    message = problem["msg"].removeprefix("Value error, ")
+    got = "" if isinstance(problem["input"], Mapping) else f", got {mask_url(repr(problem['input']))[:60]}"
+    return f"{'.'.join([*section, key])}: {message}{got}"
+
+
+def _fields_of(section: Iterable[str]) -> list[str]:
+    model: Any = StudyConfig
+    for part in section:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+def mask_url(url: str) -> str:
+    """The same text with every password in a URL replaced by `***`."""
+    masked = re.sub(r"(://[^:/@\s]*):\S*@", r"\1:***@", url)
+    return re.sub(r"([?&]password=)[^&\s]*", r"\1***", masked)
+
+
+def differences(
+    stored: Mapping[str, Any], current: Mapping[str, Any], fields: Collection[str] | None = None
+) -> list[str]:
+    """One line per field whose values differ, with its dotted name and both values.
+
+    `fields` are dotted names or whole sections ("data", "search.seed"); None compares everything.
+    """
+    before, after = _flat(stored), _flat(current)
+    return [
+        mask_url(f"{name}: stored {before.get(name, 'absent')}, now {after.get(name, 'absent')}")
+        for name in {**before, **after}
+        if before.get(name) != after.get(name) and _covers(fields, name)
+    ]
+
+
+def _covers(fields: Collection[str] | None, name: str) -> bool:
+    return fields is None or any(name == field or name.startswith(f"{field}.") for field in fields)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            # A stored study has lists where the configuration has tuples.
+            flat[f"{prefix}{key}"] = repr(list(value) if isinstance(value, tuple) else value)
+    return flat

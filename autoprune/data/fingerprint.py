@@ -1,0 +1,43 @@
+"""A fingerprint of the images a study calibrated and validated on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from autoprune.data.splits import Splits, size_of
+from autoprune.models.fingerprint import DIGITS, Digest, add_tensor
+
+SAMPLES = 16
+
+
+def data_fingerprint(splits: Splits) -> str:
+    """Sixteen hex digits over the sizes of calibration and validation and some of their samples."""
+    digest = hashlib.sha256()
+    for name, dataset in (("calibration", splits.calibration), ("validation", splits.validation)):
+        _add_dataset(digest, name, dataset)
+    return digest.hexdigest()[:DIGITS]
+
+
+def _add_dataset(digest: Digest, name: str, dataset: Dataset[Any]) -> None:
+    count = size_of(dataset, name)
+    digest.update(f"{name}|{count}|".encode())
+    for index in sorted({count * step // SAMPLES for step in range(SAMPLES)} if count else ()):
+        _add(digest, str(index), dataset[index])
+
+
+def _add(digest: Digest, name: str, value: Any) -> None:
+    if isinstance(value, Tensor):
+        add_tensor(digest, name, value)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            _add(digest, f"{name}.{key}", item)
+    elif isinstance(value, list | tuple):
+        for position, item in enumerate(value):
+            _add(digest, f"{name}.{position}", item)
+    else:
+        digest.update(f"{name}|{value!r}|".encode())

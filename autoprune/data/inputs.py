@@ -1,0 +1,95 @@
+"""What one call of a model reads: positional and keyword tensors that share their batch dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """A batch of inputs; dimension 0 of every tensor counts the samples. Dtypes are never changed."""
+
+    args: tuple[Tensor, ...] = ()
+    kwargs: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for value in self.tensors:
+            if not isinstance(value, Tensor) or value.ndim == 0:
+                found = "a number" if isinstance(value, Tensor) else type(value).__name__
+                raise DataError(f"model inputs must be tensors with a batch dimension, got {found}")
+        sizes = {len(value) for value in self.tensors}
+        if len(sizes) != 1:
+            raise DataError(f"model inputs must share one batch size, got {sorted(sizes) or 'no tensor'}")
+
+    @staticmethod
+    def of(batch: object) -> Inputs:
+        """Read a batch as loaders yield it.
+
+        A tensor is the only input, a mapping holds keyword inputs, a list or tuple positional ones. One
+        exception: of two items the second of which is an integer vector with one entry per sample,
+        that one is labels and is dropped.
+        """
+        if isinstance(batch, Inputs):
+            return batch
+        if isinstance(batch, Tensor):
+            return Inputs((batch,))
+        if isinstance(batch, Mapping):
+            return Inputs((), dict(batch))
+        if isinstance(batch, list | tuple):
+            return Inputs.of(batch[0]) if _is_labelled(batch) else Inputs(tuple(batch))
+        raise DataError(f"a batch must be a tensor, or a tuple or dict of them; got {type(batch).__name__}")
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All tensors, positional ones first."""
+        return (*self.args, *self.kwargs.values())
+
+    @property
+    def size(self) -> int:
+        """Number of samples."""
+        return len(self.tensors[0])
+
+    def to(self, device: torch.device | str) -> Inputs:
+        """The same inputs on another device."""
+        return self._map(lambda value: value.to(device))
+
+    def take(self, count: int) -> Inputs:
+        """The first `count` samples (all of them, where there are fewer)."""
+        return self._map(lambda value: value[:count])
+
+    def slice(self, start: int, stop: int) -> Inputs:
+        """Samples `start` to `stop` - 1."""
+        return self._map(lambda value: value[start:stop])
+
+    def call(self, model: nn.Module) -> Any:
+        """The model's answer to these inputs."""
+        return model(*self.args, **self.kwargs)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Inputs:
+        kwargs = {name: change(value) for name, value in self.kwargs.items()}
+        return Inputs(tuple(map(change, self.args)), kwargs)
+
+
+def concatenate(batches: Sequence[Inputs]) -> Inputs:
+    """One batch of all samples, in order; DataError when there are none or their structures differ."""
+    if not batches:
+        raise DataError("there must be at least one batch to concatenate, got none")
+    first = batches[0]
+    if len({(len(batch.args), frozenset(batch.kwargs)) for batch in batches}) != 1:
+        raise DataError("all batches must have the same positional and keyword inputs")
+    args = tuple(torch.cat(parts) for parts in zip(*(batch.args for batch in batches), strict=True))
+    return Inputs(args, {name: torch.cat([batch.kwargs[name] for batch in batches]) for name in first.kwargs})
+
+
+def _is_labelled(batch: Sequence[Any]) -> bool:
+    if len(batch) != 2 or not isinstance(batch[1], Tensor) or batch[1].ndim != 1:
+        return False
+    integer = not (batch[1].is_floating_point() or batch[1].is_complex() or batch[1].dtype == torch.bool)
+    return integer and Inputs.of(batch[0]).size == len(batch[1])

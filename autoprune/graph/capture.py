@@ -1,0 +1,74 @@
+"""Capture: the model as a graph of ATen operators with every shape recorded."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export.graph_signature import InputKind
+
+from autoprune.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Program:
+    """`graph` is the ATen graph; `states` maps a placeholder node's name to a state tensor's name."""
+
+    graph: fx.Graph
+    states: Mapping[str, str]
+    tensors: Mapping[str, Tensor]
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Every module in eval mode inside, each module's own training flag restored after."""
+    flags = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, flag in flags.items():
+            module.training = flag
+
+
+def named_state(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, each under the first name it is found by (a tied tensor has several)."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def aliases(model: nn.Module) -> dict[str, str]:
+    """Every name of every parameter and buffer -> the name `named_state` lists it under."""
+    first = {id(tensor): name for name, tensor in named_state(model).items()}
+    parameters = model.named_parameters(remove_duplicate=False)
+    buffers = model.named_buffers(remove_duplicate=False)
+    return {name: first[id(tensor)] for source in (parameters, buffers) for name, tensor in source}
+
+
+def capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> Program:
+    """Trace `model` in eval mode. The model is not changed; a forward that fails is a ModelError."""
+    try:
+        with evaluation_mode(model), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(model, args, dict(kwargs or {}), strict=False)
+    except Exception as error:
+        raise ModelError(
+            f"wanted to trace {type(model).__name__} with torch.export on the example input; got "
+            f"{type(error).__name__}: {first_line(error)}. Check that the model runs on this input and that "
+            "its forward does not branch on the values of tensors."
+        ) from error
+    names = aliases(model)
+    states = {
+        spec.arg.name: names[spec.target]
+        for spec in program.graph_signature.input_specs
+        if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and spec.target in names
+    }
+    return Program(program.graph, states, named_state(model))
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]

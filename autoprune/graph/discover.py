@@ -1,0 +1,57 @@
+"""Find the channel groups of a model: trace it, walk its operators once with labels, assemble."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import fx, nn
+
+from autoprune.graph.assemble import assemble
+from autoprune.graph.capture import Program, capture
+from autoprune.graph.groups import ChannelGraph
+from autoprune.graph.labels import Labels
+from autoprune.graph.operators import apply_rule
+from autoprune.graph.trace import Call, Trace
+
+
+def find_groups(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    ignore: Sequence[str] = (),
+) -> ChannelGraph:
+    """Channel groups of `model` for one example call `model(*args, **kwargs)`, best with batch 1.
+
+    `ignore` holds patterns (fnmatch) of module names whose channels stay dense. The model is not
+    changed. Raises ModelError when it cannot be traced.
+    """
+    return assemble(walk(capture(model, args, kwargs)), ignore)
+
+
+def walk(program: Program) -> Trace:
+    """Visit every node in order of execution and note labels, layers and freezes."""
+    trace = Trace(program)
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            _place(node, trace)
+        elif node.op == "call_function":
+            trace.values[node] = apply_rule(node, trace)
+        elif node.op == "get_attr":
+            trace.values[node] = Call(node, trace).constants()
+        elif node.op == "output":
+            _freeze_outputs(node, trace)
+    trace.close()
+    return trace
+
+
+def _place(node: fx.Node, trace: Trace) -> None:
+    """Inputs and constants come from no channel; state tensors are labelled when an operator asks."""
+    if node.name not in trace.program.states:
+        trace.values[node] = Call(node, trace).constants()
+
+
+def _freeze_outputs(node: fx.Node, trace: Trace) -> None:
+    for labels in Call(node, trace).inputs():
+        if isinstance(labels, Labels):
+            trace.ledger.freeze(labels.vector, "network output")

@@ -1,0 +1,132 @@
+"""The words of the graph: channel groups, the layers around them, and what is frozen.
+
+Everything downstream (cost, slicing, statistics, reconstruction) reads these records; only
+`find_groups` writes them. All positions are integer indices into one dimension of one tensor of the
+model's state (parameter or buffer), so that slicing a candidate is a handful of `index_select`s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+from autoprune.errors import ConfigError, unknown_name
+
+Kept = Mapping[str, Tensor]
+"""Group name -> sorted int64 indices of the channels that stay. A missing group stays dense."""
+
+
+class Role(Enum):
+    """What a tensor dimension is to the group whose channels run along it."""
+
+    PRODUCER = "producer"  # rows of a weight (and bias) that compute the channels
+    CONSUMER = "consumer"  # columns of a weight that read the channels
+    FOLLOWER = "follower"  # per-channel state in between: norm, depthwise weight, scale
+
+
+@dataclass(frozen=True)
+class Member:
+    """One dimension of one state tensor along which a group's channels run.
+
+    `positions` has shape (width, multiplicity), int64: row c holds the indices along `dim` that
+    belong to channel c (more than one after a flatten, or in a grouped convolution).
+    """
+
+    tensor: str
+    dim: int
+    role: Role
+    positions: Tensor
+
+    def kept_positions(self, kept: Tensor) -> Tensor:
+        """Indices along `dim` that belong to the kept channels, unsorted, int64."""
+        return self.positions[kept].reshape(-1)
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels that can each be removed, and what must be removed with them.
+
+    `width` counts the units of removal; a unit is one channel, or several that are tied together
+    (the same position of every group of a grouped convolution).
+    """
+
+    name: str
+    width: int
+    members: tuple[Member, ...]
+
+    def of_role(self, role: Role) -> tuple[Member, ...]:
+        return tuple(member for member in self.members if member.role is role)
+
+
+@dataclass(frozen=True)
+class FrozenGroup:
+    """Channels that stay dense, the reason, and where in the model the reason lies."""
+
+    name: str
+    width: int
+    reason: str
+
+
+class LayerKind(Enum):
+    CONV = "convolution"
+    CONV_TRANSPOSE = "transposed convolution"
+    LINEAR = "linear"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One weighted operator: a convolution or a linear map, in order of execution.
+
+    MACs of the layer are `weight.numel() * macs_per_weight` for one input, also when sliced.
+    `norm` names a batch-norm module that alone reads the layer's output: it can absorb a bias.
+    """
+
+    name: str
+    kind: LayerKind
+    weight: str
+    bias: str | None
+    shape: tuple[int, ...]
+    groups: int
+    macs_per_weight: int
+    norm: str | None = None
+
+
+@dataclass(frozen=True)
+class ChannelGraph:
+    """What `find_groups` learned about a model. `layers` stand in order of execution."""
+
+    groups: tuple[ChannelGroup, ...]
+    frozen: tuple[FrozenGroup, ...]
+    layers: tuple[Layer, ...]
+    _by_name: dict[str, ChannelGroup] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_name", {group.name: group for group in self.groups})
+
+    def __getitem__(self, name: str) -> ChannelGroup:
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise ConfigError(unknown_name("channel group", name, self._by_name)) from None
+
+    @property
+    def widths(self) -> dict[str, int]:
+        return {group.name: group.width for group in self.groups}
+
+    def consumers(self, group: ChannelGroup) -> tuple[Layer, ...]:
+        """Layers whose weight has columns in the group, in order of execution."""
+        names = {member.tensor for member in group.of_role(Role.CONSUMER)}
+        return tuple(layer for layer in self.layers if layer.weight in names)
+
+    def producers(self, group: ChannelGroup) -> tuple[Layer, ...]:
+        """Layers whose weight has rows in the group, in order of execution."""
+        names = {member.tensor for member in group.of_role(Role.PRODUCER)}
+        return tuple(layer for layer in self.layers if layer.weight in names)
+
+    def all_kept(self) -> dict[str, Tensor]:
+        """The dense network as a candidate: every channel of every group."""
+        return {group.name: torch.arange(group.width) for group in self.groups}

@@ -1,0 +1,48 @@
+"""The table of rules: what each ATen operator does to labels.
+
+A rule belongs to an operator's name without overload; an in-place variant shares the rule of the
+plain one. What is in no table is either element-wise by its tag, or freezes the channels it touches.
+"""
+
+from __future__ import annotations
+
+import operator as python_operator
+from collections.abc import Mapping
+
+import torch
+from torch import fx
+
+from autoprune.graph.operators_elementwise import ELEMENTWISE, elementwise
+from autoprune.graph.operators_layers import LAYERS
+from autoprune.graph.operators_movement import MOVEMENT
+from autoprune.graph.operators_space import SPACE
+from autoprune.graph.trace import Call, Rule, Trace, Value, is_constant, operator_name
+
+RULES: Mapping[str, Rule] = {
+    f"aten.{name}": rule for table in (LAYERS, MOVEMENT, SPACE, ELEMENTWISE) for name, rule in table.items()
+}
+
+
+def apply_rule(node: fx.Node, trace: Trace) -> Value:
+    """Labels of the outputs of one `call_function` node."""
+    if node.target is python_operator.getitem:
+        source = trace.values.get(node.args[0])  # type: ignore[arg-type]
+        return source[node.args[1]] if isinstance(source, list) else None  # type: ignore[index]
+    return _rule_of(node)(Call(node, trace))
+
+
+def _rule_of(node: fx.Node) -> Rule:
+    name = operator_name(node)
+    if name in RULES:
+        return RULES[name]
+    if name.endswith("_") and name[:-1] in RULES:
+        return RULES[name[:-1]]
+    if isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags:
+        return elementwise
+    return _unknown
+
+
+def _unknown(call: Call) -> Value:
+    if call.operator.startswith("aten._assert") or all(map(is_constant, call.inputs())):
+        return call.constants()
+    return call.give_up("is not known to keep channels apart")

@@ -1,0 +1,216 @@
+"""Rules for operators with weights: convolutions, linear maps, and per-channel affine state."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from torch import Tensor, fx
+
+from autoprune.graph.groups import Layer, LayerKind, Role
+from autoprune.graph.labels import Labels
+from autoprune.graph.trace import Call, DenseOutput, Rule, Value
+
+
+def convolution(call: Call) -> Value:
+    """conv1d/2d/3d: weight (O, I/groups, *kernel); labels of the input run along its channel dimension."""
+    spatial = len(call.shape) - 2 if call.operator == "aten.convolution" else int(call.operator[-2])
+    if call.arg("transposed", False):
+        return _transposed(call, spatial)
+    return _forward(call, spatial)
+
+
+def transposed_convolution(call: Call) -> Value:
+    return _transposed(call, int(call.operator.removesuffix("d")[-1]) if call.operator[-1] == "d" else 2)
+
+
+def _forward(call: Call, spatial: int) -> Value:
+    channel = len(call.shape) - 1 - spatial
+    weight, columns = call.state_name(call.arg("weight")), _columns(call, "input", channel)
+    if weight is None or columns is None:
+        return _stay_dense(call, channel, weight)
+    groups = int(call.arg("groups", 1))
+    _record(
+        call,
+        LayerKind.CONV,
+        weight,
+        groups,
+        math.prod(call.shape[channel + 1 :]) * math.prod(call.shape[:channel]),
+    )
+    if groups == 1:
+        call.trace.attach(weight, 1, Role.CONSUMER, columns)
+        rows = _produce(call, weight, 0, call.shape[channel])
+    elif groups == columns.numel():
+        rows = columns.repeat_interleave(call.shape[channel] // groups)
+        _follow(call, rows, weight, call.state_name(call.arg("bias")))
+    else:
+        call.trace.attach(weight, 1, Role.CONSUMER, _tie(call, columns, groups))
+        rows = _produce(call, weight, 0, call.shape[channel])
+        _tie(call, rows, groups)
+    return Labels.along(call.shape, channel, rows)
+
+
+def _transposed(call: Call, spatial: int) -> Value:
+    """conv_transpose1d/2d/3d: weight (I, O/groups, *kernel)."""
+    channel = len(call.shape) - 1 - spatial
+    weight, columns = call.state_name(call.arg("weight")), _columns(call, "input", channel)
+    if weight is None or columns is None:
+        return _stay_dense(call, channel, weight)
+    groups = int(call.arg("groups", 1))
+    places = math.prod(call.labels("input").shape) // columns.numel()
+    _record(call, LayerKind.CONV_TRANSPOSE, weight, groups, places)
+    if groups == 1:
+        call.trace.attach(weight, 0, Role.CONSUMER, columns)
+        rows = _produce(call, weight, 1, call.shape[channel])
+    elif groups == columns.numel() == call.shape[channel]:
+        rows = columns
+        _follow(call, rows, weight, call.state_name(call.arg("bias")))
+    else:
+        return call.give_up("is a grouped transposed convolution")
+    return Labels.along(call.shape, channel, rows)
+
+
+def linear(call: Call) -> Value:
+    """linear: weight (O, I), input (..., I)."""
+    last = len(call.shape) - 1
+    weight, columns = call.state_name(call.arg("weight")), _columns(call, "input", last)
+    if weight is None or columns is None:
+        return _stay_dense(call, last, weight)
+    _record(call, LayerKind.LINEAR, weight, 1, math.prod(call.shape[:-1]))
+    call.trace.attach(weight, 1, Role.CONSUMER, columns)
+    return Labels.along(call.shape, last, _produce(call, weight, 0, call.shape[last]))
+
+
+def batch_norm(call: Call) -> Value:
+    """Per-channel state along dimension 1; labels pass."""
+    labels = call.labels("input")
+    rows = labels.vector_along(1)
+    if rows is None:
+        return call.give_up("normalises along another dimension than the channels'")
+    _follow(
+        call,
+        rows,
+        *(call.state_name(call.arg(name)) for name in ("weight", "bias", "running_mean", "running_var")),
+    )
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        _meet_computed(call, rows, call.arg(name))
+    outputs = [labels if shape == labels.shape else Labels.uniform(shape) for shape in call.shapes]
+    return outputs[0] if len(outputs) == 1 and isinstance(call.node.meta["val"], Tensor) else list(outputs)
+
+
+def prelu(call: Call) -> Value:
+    """One slope for all, or one per channel along dimension 1."""
+    labels, slope = call.labels("self"), call.arg("weight")
+    size = (
+        call.trace.program.tensors[call.state_name(slope) or ""].numel() if call.state_name(slope) else None
+    )
+    rows = labels.vector_along(1) if labels.ndim > 1 else None
+    if size == 1:
+        return labels
+    if size is None or rows is None:
+        return call.give_up("has a computed slope")
+    _follow(call, rows, call.state_name(slope))
+    return labels
+
+
+def _columns(call: Call, name: str, dim: int) -> Tensor | None:
+    """Labels of the input's channels, shape (in_channels,); None when they run along another dimension."""
+    return call.labels(name).vector_along(dim)
+
+
+def _stay_dense(call: Call, dim: int, weight: str | None) -> Value:
+    """Freeze what comes in, the layer's own tensors, and what goes out."""
+    why = "has a computed weight" if weight is None else "mixes places along which channels run"
+    for node in call.node.all_input_nodes:
+        name = call.state_name(node)
+        if name is not None:
+            _pin(call, name, why)
+        elif isinstance(value := call.value_of(node), Labels):
+            call.freeze(value, why)
+    if weight is None:
+        call.trace.dense_outputs.append(DenseOutput(call.module, call.shape[dim], f"{call.where} {why}"))
+    return call.constants()
+
+
+def _pin(call: Call, name: str, why: str) -> None:
+    """Keep rows and columns of a layer's tensor dense, whatever else uses it."""
+    for dim, size in enumerate(call.trace.program.tensors[name].shape[:2]):
+        labels = call.trace.ledger.fresh(size)
+        call.freeze(labels, why)
+        call.trace.attach(name, dim, Role.CONSUMER if dim else Role.PRODUCER, labels)
+
+
+def _produce(call: Call, weight: str, dim: int, count: int) -> Tensor:
+    """Fresh labels of a layer's output channels, shape (count,)."""
+    rows = call.trace.ledger.fresh(count)
+    call.trace.attach(weight, dim, Role.PRODUCER, rows)
+    bias = call.arg("bias")
+    if name := call.state_name(bias):
+        call.trace.attach(name, 0, Role.PRODUCER, rows)
+    _meet_computed(call, rows, bias)
+    return rows
+
+
+def _follow(call: Call, rows: Tensor, *names: str | None) -> None:
+    for name in names:
+        if name is not None:
+            call.trace.attach(name, 0, Role.FOLLOWER, rows)
+
+
+def _meet_computed(call: Call, rows: Tensor, node: object) -> None:
+    """A per-channel vector that the forward computes (a scaled bias) meets the channels one by one."""
+    if isinstance(node, fx.Node) and call.state_name(node) is None:
+        vector = call.labels_of(node).vector_along(0)
+        assert vector is not None
+        call.unite(rows, vector)
+
+
+def _tie(call: Call, channels: Tensor, groups: int) -> Tensor:
+    """Tie the same position of every group of a grouped convolution; labels of the first group."""
+    split = channels.reshape(groups, -1)
+    call.unite(split[:1], split[1:])
+    return split[0]
+
+
+def _record(call: Call, kind: LayerKind, weight: str, groups: int, places: int) -> None:
+    """Note the layer; a weight used again adds the places it is applied at."""
+    layers = call.trace.layers
+    if weight in layers:
+        known = layers[weight]
+        layers[weight] = replace(known, macs_per_weight=known.macs_per_weight + places, norm=None)
+        return
+    shape = tuple(call.trace.program.tensors[weight].shape)
+    bias = call.state_name(call.arg("bias"))
+    layers[weight] = Layer(layer_name(weight), kind, weight, bias, shape, groups, places, _norm(call))
+
+
+def layer_name(weight: str) -> str:
+    """Module that owns the weight; the whole name for a weight of an unusual name."""
+    return weight.removesuffix(".weight")
+
+
+def _norm(call: Call) -> str | None:
+    """Module of the batch norm that alone reads this call's output, and reads nothing else."""
+    users = list(call.node.users)
+    if len(users) != 1 or "batch_norm" not in str(users[0].target):
+        return None
+    mean = Call(users[0], call.trace).arg("running_mean")
+    name = call.state_name(mean) if mean is not None and len(mean.users) == 1 else None
+    return name.removesuffix(".running_mean") if name and name.endswith(".running_mean") else None
+
+
+_NORMS = [
+    "batch_norm",
+    "_native_batch_norm_legit_no_training",
+    "native_batch_norm",
+    "cudnn_batch_norm",
+    "instance_norm",
+]
+
+LAYERS: dict[str, Rule] = {
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d", "convolution"), convolution),
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), transposed_convolution),
+    **dict.fromkeys(_NORMS, batch_norm),
+    "linear": linear,
+    "prelu": prelu,
+}

@@ -1,0 +1,212 @@
+"""Rules for data movement: the same operator runs on the labels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.nn import functional
+
+from autoprune.graph.labels import Labels
+from autoprune.graph.trace import Call, Rule, Value, names
+
+
+def moved(call: Call) -> Value:
+    """Run the operator itself on the labels."""
+    return _settle_all(call, call.node.target(*_on_labels(call, call.node.args), **call.node.kwargs))  # type: ignore[operator]
+
+
+def reshaped(call: Call) -> Value:
+    labels = call.labels("self").expanded()
+    if labels.numel() != math.prod(call.shape):
+        return call.give_up("reads elements as another type")
+    return call.settle(labels.reshape(call.shape))
+
+
+def kept_apart(argument: str, why: str) -> Rule:
+    """A rule for operators that move data, unless along the channels: `argument` names their dimensions."""
+
+    def rule(call: Call) -> Value:
+        dims = call.arg(argument)
+        dims = [dims] if isinstance(dims, int) else list(dims or range(call.labels("self").ndim))
+        return call.give_up(why) if call.labels("self").varies_along(*dims) else moved(call)
+
+    return rule
+
+
+def split(call: Call) -> Value:
+    """chunk, split, unbind: equal parts along the channels are tied position by position."""
+    labels, dim = call.labels("self"), call.arg("dim", 0)
+    if labels.varies_along(dim):
+        sizes = {shape[dim] for shape in call.shapes}
+        if len(sizes) > 1:
+            return call.give_up("splits channels into unequal parts")
+        _tie_parts(call, labels.vector, len(call.shapes))
+    return moved(call)
+
+
+def unbind(call: Call) -> Value:
+    if call.labels("self").varies_along(call.arg("dim", 0)):
+        return call.give_up("takes single channels")
+    return moved(call)
+
+
+def slice_(call: Call) -> Value:
+    """A slice along the channels counts as a split when its sisters complete it to equal parts."""
+    labels, dim = call.labels("self"), call.arg("dim", 0)
+    if not labels.varies_along(dim) or call.shape == labels.shape:
+        return moved(call)
+    parts = _equal_parts(call, labels.shape[dim], dim)
+    if parts is None:
+        return call.give_up("cuts channels at a fixed place")
+    _tie_parts(call, labels.vector, parts)
+    return moved(call)
+
+
+def _equal_parts(call: Call, size: int, dim: int) -> int | None:
+    """Number of equal parts that all slices of this tensor along `dim` cut it into, or None."""
+    source = call.node.args[0]
+    assert isinstance(source, fx.Node)
+    cuts = set()
+    for user in source.users:
+        if user.target is call.node.target:
+            sister = Call(user, call.trace)
+            if sister.arg("dim", 0) % call.labels("self").ndim == dim % call.labels("self").ndim:
+                cuts.add(slice(sister.arg("start"), sister.arg("end"), sister.arg("step", 1)).indices(size))
+    ordered = sorted(cut for cut in cuts if cut != (0, size, 1))
+    width = ordered[0][1] - ordered[0][0]
+    expected = [(start, start + width, 1) for start in range(0, size, max(width, 1))]
+    return len(ordered) if ordered == expected else None
+
+
+def _tie_parts(call: Call, vector: Tensor, parts: int) -> None:
+    rows = vector.reshape(parts, -1)
+    call.unite(rows[:1], rows[1:])
+
+
+def indexed(call: Call) -> Value:
+    """x[..., index]: the index is unknown here, but where labels do not vary it does not matter."""
+    labels, indices = call.labels("self"), call.arg("indices")
+    if labels.varies_along(*(dim for dim, index in enumerate(indices) if index is not None)):
+        return call.give_up("picks channels by index")
+    known = [None if index is None else _zeros_like(index) for index in indices]
+    if any(index is not None and index.dtype == torch.bool for index in known):
+        return call.give_up("picks elements by a mask")
+    return call.settle(torch.ops.aten.index.Tensor(labels.expanded(), known))
+
+
+def gathered(call: Call) -> Value:
+    """gather, index_select along `dim`."""
+    labels, dim = call.labels("self"), call.arg("dim")
+    if labels.varies_along(dim):
+        return call.give_up("picks channels by index")
+    index = _zeros_like(call.arg("index"))
+    return call.settle(call.node.target(labels.expanded(), dim, index))  # type: ignore[operator]
+
+
+def padded(call: Call) -> Value:
+    """Padding across the channels adds the constant; padding space adds places to each channel."""
+    labels, pad = call.labels("self"), list(call.arg("pad", call.arg("padding")))
+    amounts = {labels.ndim - 1 - i // 2: (pad[i], pad[i + 1]) for i in range(0, len(pad), 2)}
+    dim = _padded_channel(labels, amounts)
+    if dim is None:
+        return labels.reshaped(call.shape)
+    if (
+        call.arg("mode", "constant") != "constant"
+        or min(amounts[dim]) < 0
+        or "constant" not in _pad_mode(call)
+    ):
+        return call.give_up("pads or crops across channels")
+    vector = labels.vector_along(dim)
+    assert vector is not None
+    return Labels.along(call.shape, dim, functional.pad(vector, amounts[dim], value=0))
+
+
+def _padded_channel(labels: Labels, amounts: dict[int, tuple[int, int]]) -> int | None:
+    """The dimension along which labels vary, or may (size 1, one channel), if it is padded."""
+    changed = [dim for dim, amount in amounts.items() if amount != (0, 0)]
+    if labels.dim is not None:
+        return labels.dim if labels.dim in changed else None
+    single = [dim for dim in changed if labels.shape[dim] == 1]
+    return min(single) if single and int(labels.vector[0]) else None
+
+
+def _pad_mode(call: Call) -> str:
+    return "constant" if call.operator in ("aten.pad", "aten.constant_pad_nd") else "other"
+
+
+def pixel_shuffle(call: Call) -> Value:
+    """(..., C r r, H, W) -> (..., C, H r, W r): the r r channels that make one image are tied."""
+    labels, r = call.labels("self"), call.arg("upscale_factor")
+    channels, height, width = labels.shape[-3:]
+    blocks = labels.expanded().reshape(-1, channels // r**2, r, r, height, width)
+    blocks = call.settle(blocks, prefer=1).expanded()
+    return call.settle(blocks.permute(0, 1, 4, 2, 5, 3).reshape(call.shape))
+
+
+def pixel_unshuffle(call: Call) -> Value:
+    """(..., C, H r, W r) -> (..., C r r, H, W)."""
+    labels, r = call.labels("self"), call.arg("downscale_factor")
+    channels, height, width = labels.shape[-3:]
+    blocks = labels.expanded().reshape(-1, channels, height // r, r, width // r, r)
+    return call.settle(blocks.permute(0, 1, 3, 5, 2, 4).reshape(call.shape))
+
+
+def channel_shuffle(call: Call) -> Value:
+    labels, groups = call.labels("self"), call.arg("groups")
+    split_channels = labels.expanded().reshape(labels.shape[0], groups, -1, *labels.shape[2:])
+    # One channel dimension at a time: the tie between the groups is made before they are folded back.
+    call.settle(split_channels)
+    return call.settle(split_channels.transpose(1, 2).reshape(call.shape))
+
+
+def _on_labels(call: Call, argument: Any) -> Any:
+    return fx.map_arg(argument, lambda node: call.labels_of(node).expanded())
+
+
+def _settle_all(call: Call, result: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Value:
+    if isinstance(result, Tensor):
+        return call.settle(result)
+    return [call.settle(item) for item in result]
+
+
+def _zeros_like(index: fx.Node) -> Tensor:
+    value: Tensor = index.meta["val"]
+    dtype = torch.bool if value.dtype == torch.bool else torch.int64
+    return torch.zeros(tuple(value.shape), dtype=dtype)
+
+
+_MOVED = names(
+    "permute transpose t numpy_T adjoint mT squeeze unsqueeze expand expand_as cat concat concatenate "
+    "stack hstack vstack repeat repeat_interleave flip movedim swapaxes swapdims broadcast_to tile "
+    "numpy_T rot90"
+)
+_RESHAPED = names("view reshape _unsafe_view flatten unflatten view_as reshape_as ravel")
+_PADDED = names(
+    "pad constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d "
+    "replication_pad2d replication_pad3d"
+)
+
+MOVEMENT: dict[str, Rule] = {
+    **dict.fromkeys(_MOVED, moved),
+    **dict.fromkeys(_RESHAPED, reshaped),
+    **dict.fromkeys(_PADDED, padded),
+    **dict.fromkeys(
+        ("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_chunk", "unsafe_split"), split
+    ),
+    "unbind": unbind,
+    "slice": slice_,
+    "narrow": kept_apart("dim", "cuts channels at a fixed place"),
+    "select": kept_apart("dim", "takes a single channel"),
+    "roll": kept_apart("dims", "rolls channels by a fixed number"),
+    "unfold": kept_apart("dimension", "takes windows of channels"),
+    "index": indexed,
+    "index_select": gathered,
+    "gather": gathered,
+    "pixel_shuffle": pixel_shuffle,
+    "pixel_unshuffle": pixel_unshuffle,
+    "channel_shuffle": channel_shuffle,
+    "native_channel_shuffle": channel_shuffle,
+}

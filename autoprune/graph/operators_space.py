@@ -1,0 +1,118 @@
+"""Rules for operators that work over some dimensions: reductions, pools, norms, softmax, products.
+
+Over dimensions without labels the channels pass; over the channels they are mixed and stay dense.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from autoprune.graph.labels import Labels
+from autoprune.graph.operators_elementwise import elementwise
+from autoprune.graph.trace import Call, Rule, Value, names
+
+Dims = Callable[[Call, Labels], list[int]]
+
+_MIXES = "mixes channels"
+
+
+def _named_dims(call: Call, labels: Labels) -> list[int]:
+    """The `dim` argument; all dimensions when there is none."""
+    dims = call.arg("dim")
+    if dims is None or dims == []:
+        return list(range(labels.ndim))
+    return [dims] if isinstance(dims, int) else list(dims)
+
+
+def _normalised_dims(call: Call, labels: Labels) -> list[int]:
+    return list(range(-len(call.arg("normalized_shape")), 0))
+
+
+def _spatial_dims(call: Call, labels: Labels) -> list[int]:
+    """The last one, two or three dimensions, from the operator's name ('max_pool2d')."""
+    found = re.search(r"([123])d", call.operator)
+    return list(range(-int(found.group(1)), 0)) if found else list(range(2, labels.ndim))
+
+
+def _all_but_batch(call: Call, labels: Labels) -> list[int]:
+    return list(range(1, labels.ndim))
+
+
+def over(dims_of: Dims) -> Rule:
+    """Rule of an operator that keeps the rank and mixes along `dims_of` its first input."""
+
+    def rule(call: Call) -> Value:
+        first, *_ = call.inputs()
+        return call.give_up(_MIXES) if first.varies_along(*dims_of(call, first)) else call.like(first)
+
+    return rule
+
+
+def reduction(call: Call) -> Value:
+    """mean, sum, amax, ...: the reduced dimensions go, or stay with size 1."""
+    if "other" in call.arguments:
+        return elementwise(call)  # max and min of two tensors
+    first, *_ = call.inputs()
+    dims = sorted({dim % max(first.ndim, 1) for dim in _named_dims(call, first)}, reverse=True)
+    if first.varies_along(*dims):
+        return call.give_up(_MIXES)
+    labels = first.expanded()
+    for dim in dims:
+        if labels.dim():
+            labels = labels.narrow(dim, 0, 1) if call.arg("keepdim", False) else labels.select(dim, 0)
+    settled = call.settle(labels)
+    return settled if len(call.shapes) == 1 else [settled for _ in call.shapes]
+
+
+def mixing(call: Call) -> Value:
+    return call.give_up(_MIXES)
+
+
+def layer_norm(call: Call) -> Value:
+    first = call.labels("input")
+    return call.give_up(_MIXES) if first.varies_along(*_normalised_dims(call, first)) else call.like(first)
+
+
+_REDUCTIONS = names(
+    "mean sum amax amin max min var std var_mean std_mean norm linalg_vector_norm argmax argmin all any "
+    "prod logsumexp median nansum nanmean"
+)
+_ALONG = names("softmax _softmax log_softmax _log_softmax cumsum cumprod sort argsort topk softmin")
+_POOLS = [
+    f"{name}{size}d"
+    for name in (
+        "max_pool",
+        "avg_pool",
+        "adaptive_avg_pool",
+        "_adaptive_avg_pool",
+        "adaptive_max_pool",
+        "lp_pool",
+    )
+    for size in (1, 2, 3)
+] + ["max_pool2d_with_indices", "max_pool3d_with_indices", "fractional_max_pool2d"]
+_UPSAMPLES = [
+    f"{prefix}upsample_{mode}"
+    for prefix in ("", "_")
+    for mode in names(
+        "nearest1d nearest2d nearest3d nearest_exact1d nearest_exact2d nearest_exact3d linear1d bilinear2d "
+        "bicubic2d trilinear3d bilinear2d_aa bicubic2d_aa"
+    )
+]
+_PRODUCTS = names(
+    "matmul mm bmm addmm baddbmm mv dot einsum scaled_dot_product_attention _scaled_dot_product_attention "
+    "bilinear cdist outer multi_head_attention"
+)
+
+SPACE: dict[str, Rule] = {
+    **dict.fromkeys(_REDUCTIONS, reduction),
+    **dict.fromkeys(_ALONG, over(_named_dims)),
+    **dict.fromkeys(_POOLS, over(_spatial_dims)),
+    **dict.fromkeys(_UPSAMPLES, over(_spatial_dims)),
+    **dict.fromkeys(_PRODUCTS, mixing),
+    "layer_norm": layer_norm,
+    "native_layer_norm": layer_norm,
+    "rms_norm": layer_norm,
+    "group_norm": over(_all_but_batch),
+    "native_group_norm": over(_all_but_batch),
+}

@@ -1,0 +1,79 @@
+"""What a reconstruction works with, and what it does to a sliced network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.calibration.statistics import POSITIONS_PER_IMAGE, Statistics
+from autoprune.data.inputs import Inputs
+from autoprune.graph.groups import ChannelGraph, Kept, Layer, LayerKind
+from autoprune.graph.slicing import member_sites, positions_kept
+from autoprune.reconstruction.targets import DenseTargets, record_targets
+from autoprune.registry import Registry
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A calibrated network: everything that restoring a candidate may need. Nothing here changes.
+
+    `chunks` are the calibration images on the model's device; `damping` is relative to the mean
+    diagonal of each second moment.
+    """
+
+    model: nn.Module
+    graph: ChannelGraph
+    statistics: Statistics
+    chunks: Sequence[Inputs]
+    damping: float
+    positions_per_image: int | None = POSITIONS_PER_IMAGE
+    _sites: dict = field(init=False, repr=False)  # type: ignore[type-arg]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_sites", member_sites(self.graph))
+
+    @cached_property
+    def targets(self) -> DenseTargets:
+        """Dense outputs of every layer that a sequential reconstruction refits; one pass, then kept."""
+        layers = [layer for layer in self.graph.layers if layer.kind is not LayerKind.CONV_TRANSPOSE]
+        return record_targets(self.model, layers, self.chunks, self.positions_per_image)
+
+    def rows(self, layer: Layer, kept: Kept) -> Tensor:
+        """Kept output channels of the layer's weight, sorted."""
+        return self._positions(layer, 0, kept)
+
+    def columns(self, layer: Layer, kept: Kept) -> Tensor:
+        """Kept columns of the layer's weight as a matrix (out per group, n), sorted."""
+        taps = 1 if layer.kind is LayerKind.LINEAR else torch.Size(layer.shape[2:]).numel()
+        channels = self._positions(layer, 1, kept)
+        return (channels.unsqueeze(-1) * taps + torch.arange(taps)).flatten()
+
+    def loses_columns(self, layer: Layer, kept: Kept) -> bool:
+        return len(self._positions(layer, 1, kept)) < layer.shape[1]
+
+    def _positions(self, layer: Layer, dim: int, kept: Kept) -> Tensor:
+        return positions_kept(layer.shape[dim], self._sites.get((layer.weight, dim), []), kept)
+
+
+class Reconstruction(ABC):
+    """Gives a sliced network weights that restore what the dense one computed."""
+
+    @abstractmethod
+    def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
+        """Set new weights in `network`, the candidate as sliced; its tensors may be replaced freely."""
+
+
+reconstructions: Registry[type[Reconstruction]] = Registry("reconstruction")
+
+
+@reconstructions.register("none")
+class NoReconstruction(Reconstruction):
+    """The weights stay as sliced: the control."""
+
+    def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
+        return None

@@ -1,0 +1,41 @@
+"""Independent reconstruction: each consumer refitted as if everything above it were still dense."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from autoprune.calibration.statistics import centred
+from autoprune.criteria.views import dense_weight
+from autoprune.graph.groups import Kept, Layer
+from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
+from autoprune.reconstruction.least_squares import Solution, restore
+from autoprune.reconstruction.weights import add_constant, set_weight
+
+
+@reconstructions.register("independent")
+class Independent(Reconstruction):
+    """Least squares on the dense network's second moments: no pass over data, milliseconds."""
+
+    def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
+        for layer, solution in solutions(bench, kept):
+            rows = bench.rows(layer, kept).to(solution.weight.device)
+            set_weight(network, layer, solution.weight.flatten(0, 1)[rows])
+            if solution.shift is not None:
+                add_constant(network, layer, solution.shift.flatten()[rows])
+
+
+def solutions(bench: Bench, kept: Kept) -> list[tuple[Layer, Solution]]:
+    """The refitted weight, for all output rows, of every layer that loses columns."""
+    return [(layer, _solution(bench, layer, kept)) for layer in affected(bench, kept)]
+
+
+def affected(bench: Bench, kept: Kept) -> list[Layer]:
+    """Layers with statistics that lose columns, in order of execution."""
+    known = bench.statistics.moments
+    return [layer for layer in bench.graph.layers if layer.name in known and bench.loses_columns(layer, kept)]
+
+
+def _solution(bench: Bench, layer: Layer, kept: Kept) -> Solution:
+    moments = bench.statistics.moments[layer.name]
+    columns = bench.columns(layer, kept).to(moments.second.device)
+    return restore(dense_weight(bench.model, layer), moments, columns, centred(layer), bench.damping)

@@ -1,0 +1,69 @@
+"""Run one forward pass per chunk of images in lockstep, so that all meet at every layer.
+
+Each chunk runs in a thread of its own, but only one thread runs at any moment, always in the same
+order: results do not depend on timing, and the memory is that of the chunks' live activations.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class Lockstep:
+    """`meet(index, value)` waits until every chunk has given its value, then returns `combine(all)`."""
+
+    def __init__(self, chunks: int) -> None:
+        self._chunks = chunks
+        self._turn = 0
+        self._values: list[Any] = [None] * chunks
+        self._result: Any = None
+        self._failure: BaseException | None = None
+        self._condition = threading.Condition()
+
+    def run(self, chunk: Callable[[int], None]) -> None:
+        """Call `chunk(index)` for every index, each in a thread; re-raises the first failure."""
+        threads = [threading.Thread(target=self._thread, args=(chunk, i)) for i in range(self._chunks)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def meet(self, index: int, value: Any, combine: Callable[[list[Any]], Any]) -> Any:
+        """`combine` runs once, in the last chunk's thread, on the values in order of chunks."""
+        self._values[index] = value
+        if index == self._chunks - 1:
+            self._result = combine(self._values)
+            self._values = [None] * self._chunks
+        self._pass_on(index)
+        self._wait(index)
+        return self._result
+
+    def _thread(self, chunk: Callable[[int], None], index: int) -> None:
+        try:
+            self._wait(index)
+            chunk(index)
+        except _Abandoned:
+            pass
+        except BaseException as failure:
+            self._failure = failure
+        finally:
+            self._pass_on(index)
+
+    def _pass_on(self, index: int) -> None:
+        with self._condition:
+            self._turn = (index + 1) % self._chunks
+            self._condition.notify_all()
+
+    def _wait(self, index: int) -> None:
+        with self._condition:
+            self._condition.wait_for(lambda: self._turn == index or self._failure is not None)
+        if self._failure is not None:
+            raise _Abandoned
+
+
+class _Abandoned(Exception):
+    """Another chunk failed; this one has nothing left to do."""

@@ -1,0 +1,273 @@
+"""The whole line for one network: groups, cost, statistics, profile, trials, front."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import optuna
+from optuna import Study, Trial
+from torch import nn
+
+from autoprune.calibration.statistics import calibrate
+from autoprune.criteria import criteria
+from autoprune.data.inputs import Inputs
+from autoprune.errors import AutopruneError
+from autoprune.graph import ChannelGraph, CostModel, verified_graph
+from autoprune.progress import Progress, Silent, Stage
+from autoprune.reconstruction import Bench, Independent, reconstructions
+from autoprune.search import attributes as attr
+from autoprune.search.allocate import project
+from autoprune.search.evaluator import Evaluator, Metric, checked
+from autoprune.search.front import Dense, Front, Point
+from autoprune.search.outputs import OutputError
+from autoprune.search.parameters import BATCH_REMOVAL, distributions, to_counts
+from autoprune.search.profile import Profile, make_profile
+from autoprune.search.space import Space, make_space
+from autoprune.search.strategies import Problem, Strategy, strategies
+from autoprune.search.study import finished, front_of, open_storage, open_study, sweep_dead, worker_name
+from autoprune.versions import versions
+
+PROFILE_FORWARDS = 14_000
+"""Images that the profile's output errors may cost; with many groups each is measured on fewer."""
+PROFILE_IMAGES = 256
+TRIAL_IMAGES = 1_000
+"""Unseen images on which a trial's output error is measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to search and how to restore; names are resolved in the registries."""
+
+    trials: int = 100
+    budget: Mapping[str, float | int] = field(default_factory=dict)
+    multiple_of: int = 1
+    min_kept: float = 0.05
+    seed: int = 0
+    criterion: str = "second-moment"
+    batch_removal: Sequence[int] = (1, 2, 4)
+    strategy: str = "knapsack"
+    ignore: Sequence[str] = ()
+    reconstruction: str = "sequential"
+    damping: float = 1e-4
+    batch_norm: bool = False
+
+    def check_names(self) -> None:
+        """ConfigError for a name that is in no table, before anything long begins."""
+        _ = criteria[self.criterion], strategies[self.strategy], reconstructions[self.reconstruction]
+
+    def identity(self) -> dict[str, Any]:
+        """What must stay the same when a study continues."""
+        return {
+            "budget": dict(self.budget),
+            "multiple_of": self.multiple_of,
+            "min_kept": self.min_kept,
+            "criterion": self.criterion,
+            "batch_removal": list(self.batch_removal),
+            "ignore": list(self.ignore),
+            "reconstruction": self.reconstruction,
+            "damping": self.damping,
+            "batch_norm": self.batch_norm,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A network and what it is judged by. The model is in eval mode on the device that does the work.
+
+    `chunks` are calibration inputs, `probe` inputs the network was not trained on (both on that device).
+    `fingerprints` tell a study's model and data apart from others.
+    """
+
+    name: str
+    model: nn.Module
+    chunks: Sequence[Inputs]
+    probe: Sequence[Inputs]
+    metric: Metric
+    fingerprints: Mapping[str, str]
+
+
+class Engine:
+    """Searches one task. Each stage is computed when first needed, and only then."""
+
+    def __init__(
+        self, task: Task, options: Options, storage: str | None = None, progress: Progress | None = None
+    ) -> None:
+        options.check_names()
+        self.task, self.options, self.progress = task, options, progress or Silent()
+        self.storage = open_storage(storage)
+
+    @cached_property
+    def graph(self) -> ChannelGraph:
+        example = self.example
+        return verified_graph(self.task.model, example.args, example.kwargs, ignore=self.options.ignore)
+
+    @property
+    def example(self) -> Inputs:
+        return self.task.chunks[0].take(1)
+
+    @cached_property
+    def cost(self) -> CostModel:
+        return CostModel(self.task.model, self.graph, self.example.args, self.example.kwargs)
+
+    @cached_property
+    def space(self) -> Space:
+        options = self.options
+        return make_space(
+            self.graph,
+            self.cost,
+            min_kept=options.min_kept,
+            multiple_of=options.multiple_of,
+            budget=options.budget,
+        )
+
+    @cached_property
+    def bench(self) -> Bench:
+        names = {layer.name for group in self.graph.groups for layer in self.graph.consumers(group)}
+        layers = [layer for layer in self.graph.layers if layer.name in names]
+        images = sum(chunk.size for chunk in self.task.chunks)
+        with self.progress.stage("calibrate", images) as stage:
+            statistics = calibrate(
+                self.task.model, layers, self.task.chunks, damping=self.options.damping, progress=stage.advance
+            )
+        return Bench(self.task.model, self.graph, statistics, self.task.chunks, self.options.damping)
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        reconstruction = reconstructions[self.options.reconstruction]()
+        error = OutputError(self.task.model, first_images(self.task.probe, TRIAL_IMAGES))
+        return Evaluator(
+            self.bench, reconstruction, self.task.metric, error, batch_norm=self.options.batch_norm
+        )
+
+    @cached_property
+    def profile(self) -> Profile:
+        groups = len(self.graph.groups)
+        images = min(PROFILE_IMAGES, max(16, PROFILE_FORWARDS // (2 * groups)))
+        error = OutputError(self.task.model, first_images(self.task.probe, images))
+        alone = Evaluator(self.bench, Independent(), self.task.metric, error)
+        with self.progress.stage("profile", groups) as stage:
+            return make_profile(
+                self.bench,
+                self.options.criterion,
+                self.options.batch_removal,
+                lambda kept: error(alone.restored(kept)),
+                seed=self.options.seed,
+                progress=stage.advance,
+            )
+
+    @cached_property
+    def strategy(self) -> Strategy:
+        options = self.options
+        problem = Problem(self.space, self.profile, tuple(options.batch_removal), options.seed)
+        return strategies[options.strategy](problem)
+
+    @cached_property
+    def study(self) -> Study:
+        """Created if absent; the dense network is measured then."""
+        _ = self.space
+        identity = {**self.task.fingerprints, **self.options.identity(), "groups": self.graph.widths}
+        return open_study(
+            self.storage,
+            self.task.name,
+            identity=identity,
+            dense=self._dense(),
+            dense_widths=self.graph.widths,
+            versions=versions(),
+        )
+
+    def search(self, trials: int | None = None, timeout: float | None = None) -> Front:
+        """Continue the study to `trials` finished trials in total, or until `timeout` seconds are over."""
+        end = None if timeout is None else time.monotonic() + timeout
+        total = self.options.trials if trials is None else trials
+        study = self.study
+        sweep_dead(study)
+        done = len(finished(study))
+        if done < total:
+            self._begin(study)
+            with self.progress.stage("search", total) as stage:
+                stage.advance(done, self._note())
+                while len(finished(study)) < total and (end is None or time.monotonic() < end):
+                    self._trial(study, stage)
+        return self.front()
+
+    def front(self) -> Front:
+        """All finished trials; their points can be built."""
+        front = front_of(self.study)
+        return replace(front, trials=[replace(point, builder=self.build) for point in front.trials])
+
+    def build(self, point: Point) -> nn.Module:
+        """The pruned, restored network of a finished trial."""
+        return self.evaluator.build(dict(point.kept.items()))
+
+    def _dense(self) -> Dense:
+        cost = self.cost
+        return Dense(
+            macs=cost.dense_macs,
+            params=cost.dense_params,
+            bytes=cost.dense_bytes,
+            accuracy=checked(self.task.metric(self.task.model)),
+        )
+
+    def _begin(self, study: Study) -> None:
+        """Queue the warm start once; a run that was cut short while doing so completes it."""
+        if len(finished(study)) == 0:
+            for parameters in self.strategy.warm_start():
+                study.enqueue_trial(parameters, skip_if_exists=True)
+
+    def _trial(self, study: Study, stage: Stage) -> None:
+        study.sampler = self.strategy.sampler(len(finished(study)))
+        trial = study.ask(distributions(self.space, self.options.batch_removal))
+        trial.set_user_attr(attr.WORKER, worker_name())
+        try:
+            self._evaluate(study, trial)
+        except AutopruneError:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            raise
+        stage.advance(1, self._note())
+
+    def _evaluate(self, study: Study, trial: Trial) -> None:
+        batch = int(trial.params[BATCH_REMOVAL])
+        curves = self.profile.curves(self.space.names, batch)
+        counts = project(self.space, curves, to_counts(self.space, trial.params))
+        widths = self.space.widths(counts)
+        kept = self.profile.kept(widths, batch)
+        measured = self.evaluator.measure(kept)
+        costs = {name: int(value[0]) for name, value in self.space.costs(counts[None]).items()}
+        record = {
+            attr.WIDTHS: widths,
+            attr.KEPT: attr.pack_all(kept, self.graph.widths),
+            attr.COSTS: costs,
+            attr.BEFORE: measured.accuracy_before_reconstruction,
+            attr.OUTPUT_ERROR: measured.output_error,
+            attr.CRITERION: self.options.criterion,
+            attr.BATCH: batch,
+            attr.PROVENANCE: {**self.task.fingerprints, "seed": self.options.seed, "versions": versions()},
+        }
+        for name, value in record.items():
+            trial.set_user_attr(name, value)
+        study.tell(trial, [measured.accuracy, costs["macs"] / self.cost.dense_macs])
+
+    def _note(self) -> str:
+        """Best point so far, for the progress bar."""
+        front = front_of(self.study)
+        half = [point for point in front.trials if point.macs_ratio <= 0.5]
+        chosen = max(half or front.trials, key=lambda point: point.accuracy, default=None)
+        return "" if chosen is None else f"{chosen.accuracy:.1%} at {chosen.macs_ratio:.0%} MACs"
+
+
+def first_images(batches: Sequence[Inputs], count: int) -> list[Inputs]:
+    """The first `count` images of the batches."""
+    taken: list[Inputs] = []
+    left = count
+    for batch in batches:
+        if left <= 0:
+            break
+        taken.append(batch.take(left))
+        left -= taken[-1].size
+    return taken
+
+

@@ -1,0 +1,124 @@
+"""Profile: per group the order of removal and what each width loses. Every strategy reads these curves.
+
+Two curves per group. The layer error (relative error of the consumers after refitting) follows in closed
+form from second moments, at every width. The output error is what counts, but each value is a forward
+pass; it is measured at a few widths and carried to all others along the layer error: in logarithms the two
+are nearly a straight line (see studies/LOG.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoprune.criteria import GroupView, Reader, criteria, group_view, loss_curve
+from autoprune.graph.groups import Kept
+from autoprune.reconstruction.base import Bench
+
+MEASURED_SHARES = (0.5, 0.25)
+"""Shares of a group's channels at which the output error is measured."""
+
+_TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Curves are float64 arrays (width + 1,) indexed by kept channels; lower is better.
+
+    `orders[batch][group]` lists channels first removed first; `layer_errors[batch][group]` follows that
+    order; `output_errors[batch][group]` is the proxy of the network's output error when the group
+    alone is pruned.
+    """
+
+    criterion: str
+    orders: Mapping[int, Mapping[str, Tensor]]
+    layer_errors: Mapping[int, Mapping[str, np.ndarray]]
+    output_errors: Mapping[int, Mapping[str, np.ndarray]]
+
+    def kept(self, widths: Mapping[str, int], batch: int) -> dict[str, Tensor]:
+        """The channels that stay at the given widths, sorted."""
+        orders = self.orders[batch]
+        return {name: orders[name][len(orders[name]) - width :].sort().values for name, width in widths.items()}
+
+    def curves(self, names: Sequence[str], batch: int) -> list[np.ndarray]:
+        """Output-error curves in the order of `names`."""
+        return [self.output_errors[batch][name] for name in names]
+
+
+def make_profile(
+    bench: Bench,
+    criterion: str,
+    batches: Sequence[int],
+    output_error: Callable[[Kept], float],
+    *,
+    seed: int = 0,
+    progress: Callable[[], None] | None = None,
+) -> Profile:
+    """Orders and curves of all groups, for each batch removal size.
+
+    `output_error(kept)` measures a candidate with one pruned group, after independent reconstruction.
+    """
+    chooser = criteria[criterion]()
+    orders: dict[int, dict[str, Tensor]] = {batch: {} for batch in batches}
+    layer: dict[int, dict[str, np.ndarray]] = {batch: {} for batch in batches}
+    output: dict[int, dict[str, np.ndarray]] = {batch: {} for batch in batches}
+    for group in bench.graph.groups:
+        view = group_view(bench.model, bench.graph, bench.statistics, group, seed)
+        readers = view.readers()
+        for batch in batches:
+            orders[batch][group.name] = chooser.order(view, min(batch, view.width))
+            layer[batch][group.name] = layer_error(view, readers, orders[batch][group.name])
+        first = batches[0]
+        points = _measure(view, orders[first][group.name], layer[first][group.name], output_error)
+        for batch in batches:
+            output[batch][group.name] = carried(layer[batch][group.name], points)
+        if progress is not None:
+            progress()
+    bench.statistics.forget_inverses()
+    return Profile(criterion, orders, layer, output)
+
+
+def layer_error(view: GroupView, readers: Sequence[Reader], order: Tensor) -> np.ndarray:
+    """Summed relative error of the consumers at every width, (width + 1,); never rises with width."""
+    if readers:
+        curve = loss_curve(readers, order.to(readers[0].weight.device)).cpu().numpy()
+    else:
+        curve = _filter_share(view, order)
+    # Rounding must not make a wider group look worse.
+    return np.maximum.accumulate(np.maximum(curve, 0.0)[::-1])[::-1]
+
+
+def _filter_share(view: GroupView, order: Tensor) -> np.ndarray:
+    """Share of the filters' power that is gone: a stand-in where no consumer has second moments."""
+    power = view.filters.double().square().sum(1).cpu()[order]
+    gone = torch.cat([power.new_zeros(1), power.cumsum(0)]) / power.sum().clamp_min(_TINY)
+    return np.asarray(gone.flip(0).numpy())
+
+
+def _measure(
+    view: GroupView, order: Tensor, curve: np.ndarray, output_error: Callable[[Kept], float]
+) -> list[tuple[float, float]]:
+    """(layer error, output error) at the measured widths, largest width first."""
+    widths = sorted({max(1, round(share * view.width)) for share in MEASURED_SHARES}, reverse=True)
+    kept = {width: order[view.width - width :].sort().values for width in widths if width < view.width}
+    return [(curve[width], output_error({view.name: indices})) for width, indices in kept.items()]
+
+
+def carried(curve: np.ndarray, points: Iterable[tuple[float, float]]) -> np.ndarray:
+    """Output error at every width from a layer-error curve and a few measured points.
+
+    Linear interpolation in logarithms; beyond the measured points the two errors are proportional.
+    """
+    usable = sorted((np.log(x + _TINY), np.log(y + _TINY)) for x, y in points)
+    if not usable:
+        return curve
+    x = np.log(curve + _TINY)
+    xs, ys = (np.array(column) for column in zip(*usable, strict=True))
+    ys = np.maximum.accumulate(ys)
+    y = np.interp(x, xs, ys) + np.minimum(x - xs[0], 0.0) + np.maximum(x - xs[-1], 0.0)
+    result = np.where(curve > 0, np.exp(y), 0.0)
+    return np.asarray(np.maximum.accumulate(result[::-1])[::-1])

@@ -1,0 +1,143 @@
+"""What a search may propose: allowed widths per group, and hard bounds on cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoprune.errors import BudgetError, ConfigError, ModelError
+from autoprune.graph.cost import CostModel, Costs
+from autoprune.graph.groups import ChannelGraph
+
+Widths = dict[str, int]
+Bounds = Mapping[str, int]
+"""Cost name (macs, params, bytes) -> largest allowed value, absolute."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """Groups in network order; `options[g]` are the allowed widths of group g, rising, dense last."""
+
+    names: tuple[str, ...]
+    options: tuple[np.ndarray, ...]
+    cost: CostModel
+    bounds: Bounds
+
+    @property
+    def dense(self) -> np.ndarray:
+        """Full widths, (groups,)."""
+        return np.array([option[-1] for option in self.options])
+
+    @property
+    def floor(self) -> np.ndarray:
+        """Smallest allowed widths, (groups,)."""
+        return np.array([option[0] for option in self.options])
+
+    def widths(self, counts: np.ndarray) -> Widths:
+        return {name: int(count) for name, count in zip(self.names, counts, strict=True)}
+
+    def rates(self, counts: np.ndarray) -> dict[str, float]:
+        """Pruning rate per group: the share of channels that go."""
+        return {name: 1.0 - int(c) / int(d) for name, c, d in zip(self.names, counts, self.dense, strict=True)}
+
+    def counts(self, rates: Mapping[str, float]) -> np.ndarray:
+        """Nearest allowed widths for given rates, (groups,); a missing group stays dense."""
+        wanted = [(1.0 - rates.get(name, 0.0)) * int(d) for name, d in zip(self.names, self.dense, strict=True)]
+        picks = [
+            int(option[np.argmin(np.abs(option - width))])
+            for option, width in zip(self.options, wanted, strict=True)
+        ]
+        return np.array(picks)
+
+    def costs(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """All costs of candidates (n, groups), by name; each (n,)."""
+        return by_name(self.cost.evaluate(counts))
+
+    def excess(self, counts: np.ndarray) -> np.ndarray:
+        """How far candidates are above the tightest bound: max over bounds of cost / bound - 1, (n,)."""
+        if not self.bounds:
+            return np.full(len(counts), -1.0)
+        costs = self.costs(counts)
+        ratios = [costs[name] / bound for name, bound in self.bounds.items()]
+        return np.asarray(np.max(ratios, axis=0) - 1.0)
+
+    def within(self, bounds: Bounds) -> Space:
+        """The same space with tighter bounds: those given, and its own."""
+        merged = {**bounds}
+        for name, bound in self.bounds.items():
+            merged[name] = min(bound, merged.get(name, bound))
+        return Space(self.names, self.options, self.cost, merged)
+
+
+def by_name(costs: Costs) -> dict[str, np.ndarray]:
+    return {"macs": costs.macs, "params": costs.params, "bytes": costs.bytes}
+
+
+def make_space(
+    graph: ChannelGraph,
+    cost: CostModel,
+    *,
+    min_kept: float,
+    multiple_of: int = 1,
+    budget: Mapping[str, float | int] | None = None,
+) -> Space:
+    """The search space of a network.
+
+    Raises ModelError when nothing can be pruned, BudgetError when the floors do not fit the budget.
+    """
+    if not graph.groups:
+        reasons = sorted({frozen.reason for frozen in graph.frozen})
+        raise ModelError(
+            "a search needs at least one prunable channel group, but the model has none. "
+            f"Frozen because: {'; '.join(reasons[:5]) or 'no weighted layer feeds another'}."
+        )
+    options = tuple(allowed_widths(group.width, min_kept, multiple_of) for group in graph.groups)
+    space = Space(tuple(group.name for group in graph.groups), options, cost, {})
+    bounds = absolute_bounds(cost, budget or {})
+    check_reachable(space, bounds)
+    return Space(space.names, options, cost, bounds)
+
+
+def allowed_widths(width: int, min_kept: float, multiple_of: int) -> np.ndarray:
+    """Multiples of `multiple_of` from the floor up, and the dense width itself."""
+    # The tiny step keeps 0.05 * 20 from being rounded up to 2.
+    floor = max(1, math.ceil(min_kept * width - 1e-9))
+    first = math.ceil(floor / multiple_of) * multiple_of
+    return np.unique(np.append(np.arange(first, width, multiple_of), width))
+
+
+def absolute_bounds(cost: CostModel, budget: Mapping[str, float | int]) -> dict[str, int]:
+    """A float up to 1 is a fraction of the dense cost, anything above 1 is absolute."""
+    dense = {"macs": cost.dense_macs, "params": cost.dense_params, "bytes": cost.dense_bytes}
+    for name, value in budget.items():
+        if name not in dense:
+            raise ConfigError(f"unknown budget '{name}'. Known: {', '.join(dense)}.")
+        if not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"budget {name} must be a positive number, got {value}.")
+    return {n: math.floor(v * dense[n]) if v <= 1 else math.floor(v) for n, v in budget.items()}
+
+
+def check_reachable(space: Space, bounds: Bounds) -> None:
+    """BudgetError, naming what is reachable, unless the narrowest candidate satisfies every bound."""
+    least = space.costs(space.floor[None])
+    dense = space.costs(space.dense[None])
+    for name, bound in bounds.items():
+        reachable = int(least[name][0])
+        if reachable > bound:
+            raise BudgetError(
+                f"budget {name} = {bound:,} cannot be met: with the floors (min_kept, multiple_of) the least is "
+                f"{reachable:,}, {reachable / int(dense[name][0]):.1%} of dense. Raise the budget or lower min_kept."
+            )
+
+
+def rates_of(widths: Mapping[str, int], dense: Mapping[str, int]) -> dict[str, float]:
+    """Pruning rate per group from kept and dense widths."""
+    return {name: 1.0 - kept / dense[name] for name, kept in widths.items()}
+
+
+def positions(names: Sequence[str]) -> dict[str, int]:
+    """Group name -> its column in candidate matrices."""
+    return {name: index for index, name in enumerate(names)}

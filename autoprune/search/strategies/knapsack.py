@@ -1,0 +1,79 @@
+"""The default strategy: knapsack solutions under curves that finished trials keep correcting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from autoprune.search.allocate import allocate
+from autoprune.search.attributes import OUTPUT_ERROR, WIDTHS
+from autoprune.search.parameters import BATCH_REMOVAL, distributions, to_parameters
+from autoprune.search.strategies.base import Problem, Strategy, strategies
+from autoprune.search.surrogate import Observation, Surrogate
+
+_TRIES = 6
+
+
+@strategies.register("knapsack")
+class Knapsack(Strategy):
+    """Thompson sampling: draw curves from the surrogate's posterior, solve the knapsack for a target."""
+
+    def sampler(self, finished: int) -> BaseSampler:
+        return KnapsackSampler(self.problem)
+
+
+class KnapsackSampler(BaseSampler):
+    """Optuna sampler around the knapsack front. Reproducible: its randomness is seed and trial number."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self._curves = {batch: problem.curves(batch) for batch in problem.batches}
+        self._fallback = RandomSampler(seed=problem.seed)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return distributions(self.problem.space, self.problem.batches)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        rng = np.random.default_rng([self.problem.seed, trial.number])
+        seen = self._observations(study)
+        surrogate = Surrogate(self._curves, seen)
+        known = {(o.batch, *o.counts) for o in seen}
+        for attempt in range(_TRIES):
+            counts, batch = self._propose(surrogate, rng, spread=1.0 + 0.5 * attempt)
+            if (batch, *counts) not in known:
+                break
+        return to_parameters(self.problem.space, counts, batch)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._fallback.sample_independent(study, trial, param_name, param_distribution)
+
+    def _propose(
+        self, surrogate: Surrogate, rng: np.random.Generator, spread: float
+    ) -> tuple[np.ndarray, int]:
+        draw = surrogate.draw(rng, spread)
+        target = int(rng.choice(self.problem.targets()))
+        curves = [
+            curve * np.exp(theta) for curve, theta in zip(self._curves[draw.batch], draw.log_factors, strict=True)
+        ]
+        return allocate(self.problem.space.within({"macs": target}), curves), draw.batch
+
+    def _observations(self, study: Study) -> list[Observation]:
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return [self._observation(trial) for trial in trials if OUTPUT_ERROR in trial.user_attrs]
+
+    def _observation(self, trial: FrozenTrial) -> Observation:
+        widths: Mapping[str, int] = trial.user_attrs[WIDTHS]
+        counts = np.array([widths[name] for name in self.problem.space.names])
+        return Observation(counts, trial.params[BATCH_REMOVAL], trial.user_attrs[OUTPUT_ERROR])
+
+

@@ -1,0 +1,110 @@
+"""A study file put to work: its model and data loaded, and the engine that searches them."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from autoprune.config import StudyConfig
+from autoprune.data import Inputs, as_batches, data_fingerprint, load_splits, loader
+from autoprune.data.splits import Splits
+from autoprune.errors import ConfigError
+from autoprune.graph import ChannelGraph
+from autoprune.models import fingerprint, load_model
+from autoprune.progress import Progress, Silent
+from autoprune.search.engine import Engine, Options, Task
+from autoprune.search.front import Front, Point
+from autoprune.search.metrics import Accuracy
+
+
+class Session:
+    """One study with its model and data at hand. Use `Session.open`."""
+
+    def __init__(self, config: StudyConfig, splits: Splits, engine: Engine, device: torch.device) -> None:
+        self.config, self.splits, self.engine, self.device = config, splits, engine, device
+
+    @classmethod
+    def open(
+        cls, config: StudyConfig, *, device: str | None = None, progress: Progress | None = None
+    ) -> Session:
+        """Load data and model and find the groups; everything that can be wrong is an AutopruneError here."""
+        options = options_of(config)
+        options.check_names()
+        place = pick_device(device)
+        splits = load_splits(config.data)
+        model = load_model(config.model, train=splits.train, seed=config.search.seed).to(place).eval()
+        engine = Engine(_task(config, splits, model, place), options, config.storage, progress or Silent())
+        _ = engine.space
+        return cls(config, splits, engine, place)
+
+    @property
+    def model(self) -> nn.Module:
+        return self.engine.task.model
+
+    @property
+    def graph(self) -> ChannelGraph:
+        return self.engine.graph
+
+    def search(self, *, trials: int | None = None, timeout: float | None = None) -> Front:
+        """Continue the study to `trials` finished trials in total (the study file's number by default)."""
+        return self.engine.search(trials, timeout)
+
+    def front(self) -> Front:
+        return self.engine.front()
+
+    def build(self, point: Point) -> nn.Module:
+        return self.engine.build(point)
+
+    def evaluate(self, network: nn.Module, split: str) -> tuple[float, int]:
+        """Accuracy 0..1 and the number of images; split is `validation` or `test`."""
+        if split not in ("validation", "test"):
+            raise ConfigError(f"split must be 'validation' or 'test', got '{split}'.")
+        dataset = self.splits.validation if split == "validation" else self.splits.test
+        metric = Accuracy(loader(dataset, self.config.data.batch_size, self.device), self.device)
+        return metric(network), metric.images
+
+    def example(self) -> Inputs:
+        """A batch of one calibration input."""
+        return self.engine.example
+
+
+def pick_device(name: str | None) -> torch.device:
+    """The named device; ConfigError when this machine does not have it. CPU by default."""
+    try:
+        device = torch.device(name or "cpu")
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"device '{name}' cannot be used: {reason} Use cpu, cuda or cuda:N.") from error
+    return device
+
+
+def options_of(config: StudyConfig) -> Options:
+    search, reconstruction = config.search, config.reconstruction
+    return Options(
+        trials=search.trials,
+        budget=search.budget.bounds,
+        multiple_of=search.multiple_of,
+        min_kept=search.min_kept,
+        seed=search.seed,
+        criterion=search.criterion,
+        batch_removal=search.batch_removal,
+        strategy=search.strategy,
+        ignore=search.ignore,
+        reconstruction=reconstruction.method,
+        damping=reconstruction.damping,
+        batch_norm=reconstruction.batch_norm,
+    )
+
+
+def _task(config: StudyConfig, splits: Splits, model: nn.Module, device: torch.device) -> Task:
+    batch_size = config.data.batch_size
+    metric = Accuracy(loader(splits.validation, batch_size, device), device)
+    return Task(
+        name=config.name,
+        model=model,
+        chunks=[inputs.to(device) for inputs in as_batches(splits.calibration, batch_size)],
+        probe=metric.inputs,
+        metric=metric,
+        fingerprints={"model": fingerprint(model), "data": data_fingerprint(splits)},
+    )

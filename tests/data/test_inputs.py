@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from autoprune.data import Inputs, as_batches, check_images, concatenate, loader
+from autoprune.errors import DataError
+
+X = torch.arange(20.0, dtype=torch.float64).reshape(10, 2)
+LABELS = torch.arange(10)
+
+
+class Pairs(Dataset[Any]):
+    """Map-style, and not sliceable: goes through a DataLoader."""
+
+    def __len__(self) -> int:
+        return len(X)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return X[index], int(LABELS[index])
+
+
+class TwoInputs(nn.Module):
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return a - b
+
+
+SOURCES: dict[str, Callable[[], Any]] = {
+    "tensor": lambda: X,
+    "mapping": lambda: {"x": X},
+    "inputs": lambda: Inputs((X,)),
+    "dataset": Pairs,
+    "tensor dataset": lambda: TensorDataset(X, LABELS),
+    "loader of pairs": lambda: DataLoader(TensorDataset(X, LABELS), batch_size=4),
+    "loader of inputs": lambda: loader(TensorDataset(X), 4),
+    "list": lambda: list(X.split(4)),
+    "generator": lambda: (part for part in X.split(4)),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_source_gives_the_same_samples_twice(source: str) -> None:
+    batches = as_batches(SOURCES[source](), 4)
+    for _ in range(2):
+        parts = list(batches)
+        assert [part.size for part in parts] == [4, 4, 2]
+        (whole,) = concatenate(parts).tensors
+        assert whole.dtype == torch.float64 and torch.equal(whole, X)
+    assert check_images(SOURCES[source]()) == 10
+
+
+@pytest.mark.parametrize(
+    ("batch", "args", "kwargs"),
+    [
+        (X, 1, 0),
+        ((X, LABELS), 1, 0),
+        ([X, LABELS], 1, 0),
+        (({"a": X, "b": X}, LABELS), 0, 2),
+        (((X, X), LABELS), 2, 0),
+        ((X, X), 2, 0),
+        ((X, LABELS.float()), 2, 0),
+        ((X, LABELS.unsqueeze(1)), 2, 0),
+        ((X, X, LABELS), 3, 0),
+        ({"x": X, "ids": LABELS}, 0, 2),
+    ],
+)
+def test_what_is_dropped_as_labels(batch: object, args: int, kwargs: int) -> None:
+    inputs = Inputs.of(batch)
+    assert (len(inputs.args), len(inputs.kwargs)) == (args, kwargs)
+
+
+def test_call_slice_and_take() -> None:
+    positional, keyword = Inputs((X, 2 * X)), Inputs((X,), {"b": 2 * X})
+    assert torch.equal(positional.call(TwoInputs()), -X) and torch.equal(keyword.call(TwoInputs()), -X)
+    assert torch.equal(keyword.slice(2, 5).call(TwoInputs()), -X[2:5])
+    assert keyword.take(3).size == 3 and keyword.take(99).size == 10
+    assert keyword.to("meta").tensors[0].is_meta
+    assert torch.equal(concatenate([keyword.take(4), keyword.slice(4, 10)]).call(TwoInputs()), -X)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        torch.zeros(0, 3),
+        [],
+        iter(()),
+        TensorDataset(X[:0]),
+        [X[:0]],
+        torch.tensor([[1.0], [float("nan")]]),
+        {"x": torch.tensor([1.0, float("inf")])},
+        [X, torch.full((2, 2), float("-inf"))],
+        ["text"],
+        [torch.tensor(3.0)],
+        [(X, X[:3])],
+        [{}],
+        3,
+    ],
+)
+def test_bad_images_are_refused(source: Any) -> None:
+    with pytest.raises(DataError):
+        check_images(source)
+
+
+def test_other_bad_calls() -> None:
+    with pytest.raises(DataError, match="batch_size"):
+        as_batches(X, 0)
+    with pytest.raises(DataError, match="batch_size"):
+        loader(TensorDataset(X), 0)
+    with pytest.raises(DataError, match="empty dataset"):
+        loader(TensorDataset(X[:0]))
+    with pytest.raises(DataError, match="none"):
+        concatenate([])
+    with pytest.raises(DataError, match="same positional"):
+        concatenate([Inputs((X,)), Inputs((), {"x": X})])
+
+
+@pytest.mark.parametrize("dataset", [TensorDataset(X, LABELS), Pairs()], ids=["sliced", "collated"])
+def test_loader_yields_pairs_on_the_device(dataset: Dataset[Any]) -> None:
+    batches = loader(dataset, 4)
+    assert len(batches) == 3 and sum(len(labels) for _, labels in batches) == 10
+    assert torch.equal(torch.cat([images for images, _ in batches]), X)
+    images, labels = next(iter(loader(dataset, 4, "meta")))
+    assert images.is_meta and labels.is_meta
