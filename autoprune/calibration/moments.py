@@ -31,13 +31,15 @@ class Moments:
     def of(cls, inputs: Tensor, targets: Tensor | None = None) -> Moments:
         """Moments of columns: inputs (groups, n, columns), targets (groups, out, columns)."""
         y = inputs.new_empty(inputs.shape[0], 0, inputs.shape[-1]) if targets is None else targets
+        # Sums as products: several times faster than a reduction that converts every element.
+        ones = inputs.new_ones(inputs.shape[-1])
         return cls(
             second=torch.matmul(inputs, inputs.mT).double(),
-            first=inputs.sum(-1, dtype=torch.float64),
+            first=torch.matmul(inputs, ones).double(),
             count=inputs.shape[-1],
             cross=torch.matmul(inputs, y.mT).double(),
-            target=y.sum(-1, dtype=torch.float64),
-            target_square=y.square().sum(dtype=torch.float64),
+            target=torch.matmul(y, ones).double(),
+            target_square=torch.linalg.vector_norm(y).double().square(),
         )
 
     def add(self, other: Moments) -> None:

@@ -48,7 +48,7 @@ def _subset(dataset: Dataset[Any], indices: Sequence[int]) -> Dataset[Any]:
 
 
 def _folder(config: DataConfig, root: str) -> Any:
-    from torchvision.datasets import ImageFolder  # type: ignore[import-untyped]
+    from torchvision.datasets import ImageFolder
 
     try:
         folder = ImageFolder(root, transform=_transform(config), allow_empty=True)
@@ -63,7 +63,7 @@ def _folder(config: DataConfig, root: str) -> Any:
 
 
 def _transform(config: DataConfig) -> Any:
-    from torchvision.transforms import v2  # type: ignore[import-untyped]
+    from torchvision.transforms import v2
 
     size = config.image_size or IMAGE_SIZE
     resize = config.resize or round(size * RESIZE_RATIO)

@@ -78,7 +78,7 @@ def _pixels(source: Source, config: DataConfig, *, train: bool) -> Pixels:
 
 def _open(source: Source, config: DataConfig, *, train: bool) -> Any:
     # Imported here: torchvision takes a second, and the digits do without it.
-    import torchvision  # type: ignore[import-untyped]
+    import torchvision
 
     dataset = getattr(torchvision.datasets, source.name)
     try:

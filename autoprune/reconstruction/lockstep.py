@@ -24,6 +24,8 @@ class Lockstep:
 
     def run(self, chunk: Callable[[int], None]) -> None:
         """Call `chunk(index)` for every index, each in a thread; re-raises the first failure."""
+        if self._chunks == 1:
+            return chunk(0)
         threads = [threading.Thread(target=self._thread, args=(chunk, i)) for i in range(self._chunks)]
         for thread in threads:
             thread.start()
