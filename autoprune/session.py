@@ -12,9 +12,9 @@ from autoprune.errors import ConfigError
 from autoprune.graph import ChannelGraph
 from autoprune.models import fingerprint, load_model
 from autoprune.progress import Progress, Silent
-from autoprune.search.engine import Engine, Options, Task
-from autoprune.search.front import Front, Point
-from autoprune.search.metrics import Accuracy
+from autoprune.searching.engine import Engine, Options, Task
+from autoprune.searching.front import Front, Point
+from autoprune.searching.metrics import Accuracy
 
 
 class Session:

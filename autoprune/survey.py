@@ -23,7 +23,7 @@ from autoprune.graph import (
 )
 from autoprune.graph.check import without
 from autoprune.models.loading import build
-from autoprune.search.space import allowed_widths
+from autoprune.searching.space import allowed_widths
 from autoprune.session import pick_device
 
 

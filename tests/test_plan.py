@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from autoprune.errors import PlanError
 from autoprune.graph import Slicer, find_groups
 from autoprune.plan import PLAN_FILE, WEIGHTS_FILE, Plan, check_output, load, make_plan, save_plan
-from autoprune.search.front import Point
+from autoprune.searching.front import Point
 
 IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 

@@ -13,7 +13,7 @@ from autoprune.cli.progress import make_progress
 from autoprune.errors import ConfigError
 
 if TYPE_CHECKING:
-    from autoprune.search.front import Front, Point
+    from autoprune.searching.front import Front, Point
 
 Out = Annotated[
     Path,
@@ -51,7 +51,7 @@ def build(
     Example: autoprune build studies/digits.toml --macs 0.5 --out pruned/
     """
     from autoprune.plan import check_output, make_plan, save_plan
-    from autoprune.search.study import read_front
+    from autoprune.searching.study import read_front
     from autoprune.session import Session
 
     config = read_study(study, storage=storage)

@@ -16,7 +16,7 @@ def front(
     Example: autoprune front studies/digits.toml --json
     """
     from autoprune.cli.tables import front_table
-    from autoprune.search.study import read_front
+    from autoprune.searching.study import read_front
 
     config = read_study(study, storage=storage)
     found = read_front(config.storage, config.name)

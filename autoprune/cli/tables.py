@@ -7,7 +7,7 @@ from rich.text import Text
 
 from autoprune.cli.output import percent
 from autoprune.graph import Role
-from autoprune.search.front import Front, Point
+from autoprune.searching.front import Front, Point
 from autoprune.survey import Survey, owners
 
 SHOWN = 3

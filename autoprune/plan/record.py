@@ -15,7 +15,7 @@ from autoprune.errors import PlanError
 from autoprune.graph.capture import named_state
 from autoprune.graph.groups import ChannelGraph, Kept
 from autoprune.graph.slicing import member_sites, positions_kept, validate_kept
-from autoprune.search.front import Point
+from autoprune.searching.front import Point
 from autoprune.versions import versions
 
 SCHEMA: Literal[1] = 1

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from autoprune.calibration.statistics import POSITIONS_PER_IMAGE, Statistics
 from autoprune.data.inputs import Inputs
 from autoprune.graph.groups import ChannelGraph, Kept, Layer, LayerKind
-from autoprune.graph.slicing import member_sites, positions_kept
+from autoprune.graph.slicing import Sites, member_sites, positions_kept
+from autoprune.reconstruction.lockstep import Lockstep
 from autoprune.reconstruction.targets import DenseTargets, record_targets
 from autoprune.registry import Registry
 
@@ -32,7 +33,7 @@ class Bench:
     chunks: Sequence[Inputs]
     damping: float
     positions_per_image: int | None = POSITIONS_PER_IMAGE
-    _sites: dict = field(init=False, repr=False)  # type: ignore[type-arg]
+    _sites: Sites = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_sites", member_sites(self.graph))
@@ -42,6 +43,11 @@ class Bench:
         """Dense outputs of every layer that a sequential reconstruction refits; one pass, then kept."""
         layers = [layer for layer in self.graph.layers if layer.kind is not LayerKind.CONV_TRANSPOSE]
         return record_targets(self.model, layers, self.chunks, self.positions_per_image)
+
+    @cached_property
+    def lockstep(self) -> Lockstep:
+        """Runs the chunks side by side; kept, so that its threads and their memory are used again."""
+        return Lockstep(len(self.chunks))
 
     def rows(self, layer: Layer, kept: Kept) -> Tensor:
         """Kept output channels of the layer's weight, sorted."""

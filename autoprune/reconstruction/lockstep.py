@@ -8,41 +8,48 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 
 class Lockstep:
-    """`meet(index, value)` waits until every chunk has given its value, then returns `combine(all)`."""
+    """`meet(index, value, combine)` waits until every chunk has given its value."""
 
     def __init__(self, chunks: int) -> None:
         self._chunks = chunks
-        self._turn = 0
-        self._values: list[Any] = [None] * chunks
-        self._result: Any = None
-        self._failure: BaseException | None = None
         self._condition = threading.Condition()
+        self._begin()
 
     def run(self, chunk: Callable[[int], None]) -> None:
-        """Call `chunk(index)` for every index, each in a thread; re-raises the first failure."""
+        """Call `chunk(index)` for every index; re-raises the first failure."""
         if self._chunks == 1:
             return chunk(0)
-        threads = [threading.Thread(target=self._thread, args=(chunk, i)) for i in range(self._chunks)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        self._begin()
+        for future in [self._threads.submit(self._thread, chunk, i) for i in range(self._chunks)]:
+            future.result()
         if self._failure is not None:
             raise self._failure
 
-    def meet(self, index: int, value: Any, combine: Callable[[list[Any]], Any]) -> Any:
+    def meet(self, index: int, value: Any, combine: Callable[[list[Any]], Any]) -> None:
         """`combine` runs once, in the last chunk's thread, on the values in order of chunks."""
         self._values[index] = value
         if index == self._chunks - 1:
-            self._result = combine(self._values)
-            self._values = [None] * self._chunks
-        self._pass_on(index)
-        self._wait(index)
-        return self._result
+            values, self._values = self._values, [None] * self._chunks
+            combine(values)
+        if self._chunks > 1:
+            self._pass_on(index)
+            self._wait(index)
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        # New threads for every run would each leave memory behind in an arena of their own.
+        return ThreadPoolExecutor(self._chunks, thread_name_prefix="lockstep")
+
+    def _begin(self) -> None:
+        self._turn = 0
+        self._values: list[Any] = [None] * self._chunks
+        self._failure: BaseException | None = None
 
     def _thread(self, chunk: Callable[[int], None], index: int) -> None:
         try:

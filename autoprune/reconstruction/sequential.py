@@ -8,12 +8,11 @@ the dense sum minus the pruned shortcut, so it also repairs what the layers abov
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from autoprune.calibration.columns import input_columns, output_columns
+from autoprune.calibration.accumulate import call_moments
+from autoprune.calibration.columns import output_columns
 from autoprune.calibration.flow import Affine, Branch, FlowTap
 from autoprune.calibration.moments import Moments
 from autoprune.calibration.statistics import centred
@@ -44,7 +43,9 @@ class Sequential(Reconstruction):
         layers = disturbed(bench, kept)
         if layers:
             rows_of = {layer.name: bench.rows(layer, kept) for layer in layers}
-            SequentialPass(network, layers, bench.targets, rows_of, bench.damping).run(bench.chunks)
+            SequentialPass(network, layers, bench.targets, rows_of, bench.damping).run(
+                bench.chunks, bench.lockstep
+            )
 
 
 def disturbed(bench: Bench, kept: Kept) -> list[Layer]:
@@ -70,9 +71,8 @@ class SequentialPass:
         self.rows, self.damping = rows, damping
         self.solutions: dict[str, Solution] = {}
 
-    def run(self, chunks: Sequence[Inputs]) -> dict[str, Solution]:
+    def run(self, chunks: Sequence[Inputs], lockstep: Lockstep) -> dict[str, Solution]:
         """What was solved, by layer name."""
-        lockstep = Lockstep(len(chunks))
 
         def chunk(index: int) -> None:
             handler = _Chunk(self, lockstep, index)
@@ -103,44 +103,36 @@ class SequentialPass:
         return call.with_weights(self.network.get_parameter(call.layer.weight), bias)
 
 
-@dataclass(frozen=True)
-class _Waiting:
-    """A layer that has run, but whose target is known only when its residual sum comes."""
-
-    call: LayerCall
-    columns: Tensor
-
-
 class _Chunk:
     """Watches one chunk's forward pass and meets the others at every layer."""
 
     def __init__(self, owner: SequentialPass, lockstep: Lockstep, index: int) -> None:
         self.owner, self.lockstep, self.index = owner, lockstep, index
-        self.waiting: dict[str, _Waiting] = {}
+        # Layers that have run, but whose targets are known only when their residual sums come.
+        self.waiting: dict[str, LayerCall] = {}
 
     def on_layer(self, call: LayerCall) -> Tensor:
-        columns = input_columns(call, self.owner.targets.known_grid(call.layer, self.index))
         if call.layer.name in self.owner.targets.residual:
-            self.waiting[call.layer.name] = _Waiting(call, columns)
+            self.waiting[call.layer.name] = call
             return call.run()
-        self._meet(call, columns, self._dense(call), None)
+        self._meet(call, self._dense(call), None)
         return self.owner.current(call).run()
 
     def on_sum(self, branch: Branch, other: Tensor, total: Tensor) -> Tensor | None:
-        waiting = self.waiting.pop(branch.call.layer.name, None)
-        if waiting is None:
+        call = self.waiting.pop(branch.call.layer.name, None)
+        if call is None:
             return None
-        grid = self.owner.targets.known_grid(branch.call.layer, self.index)
-        target = self._dense(waiting.call) - output_columns(waiting.call, other, grid)
-        self._meet(waiting.call, waiting.columns, _before(target, branch.affine), branch.affine)
-        return self._normalised(waiting.call, branch.affine) + other
+        grid = self.owner.targets.known_grid(call.layer, self.index)
+        target = self._dense(call) - output_columns(call, other, grid)
+        self._meet(call, _before(target, branch.affine), branch.affine)
+        return self._normalised(call, branch.affine) + other
 
     def _dense(self, call: LayerCall) -> Tensor:
         outputs = self.owner.targets.outputs[call.layer.name, self.index]
         return outputs[self.owner.rows[call.layer.name].to(outputs.device)]
 
-    def _meet(self, call: LayerCall, columns: Tensor, target: Tensor, affine: Affine | None) -> None:
-        moments = Moments.of(columns, target.unflatten(0, (call.groups, -1)))
+    def _meet(self, call: LayerCall, target: Tensor, affine: Affine | None) -> None:
+        moments = call_moments(call, self.owner.targets.known_grid(call.layer, self.index), target)
         self.lockstep.meet(self.index, moments, lambda all_: self.owner.install(call, all_, affine))
 
     def _normalised(self, call: LayerCall, affine: Affine | None) -> Tensor:

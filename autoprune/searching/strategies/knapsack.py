@@ -11,11 +11,11 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from autoprune.search.allocate import allocate
-from autoprune.search.attributes import OUTPUT_ERROR, WIDTHS
-from autoprune.search.parameters import BATCH_REMOVAL, distributions, to_parameters
-from autoprune.search.strategies.base import Problem, Strategy, strategies
-from autoprune.search.surrogate import Observation, Surrogate
+from autoprune.searching.allocate import allocate
+from autoprune.searching.attributes import OUTPUT_ERROR, WIDTHS
+from autoprune.searching.parameters import BATCH_REMOVAL, distributions, to_parameters
+from autoprune.searching.strategies.base import Problem, Strategy, strategies
+from autoprune.searching.surrogate import Observation, Surrogate
 
 _TRIES = 6
 

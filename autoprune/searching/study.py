@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from optuna import Study
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
+from torch import Tensor
 
 from autoprune.config import differences, mask_url
 from autoprune.errors import StudyError
-from autoprune.search import attributes as attr
-from autoprune.search.front import Dense, Front, Point
-from autoprune.search.space import rates_of
+from autoprune.searching import attributes as attr
+from autoprune.searching.front import Dense, Front, Point
+from autoprune.searching.space import rates_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -199,14 +200,17 @@ def point_of(trial: FrozenTrial, dense: Dense, dense_widths: Mapping[str, int]) 
         raise StudyError(f"trial {trial.number} of the study is damaged: {error!r} is missing.") from error
 
 
-class _Masks(dict[str, Any]):
+class _Masks(Mapping[str, Tensor]):
     """Kept channels, unpacked only when they are asked for: a front table needs none."""
 
-    def __getitem__(self, name: str) -> Any:
-        return attr.unpack(super().__getitem__(name))
+    def __init__(self, packed: Mapping[str, str]) -> None:
+        self._packed = packed
 
-    def items(self) -> Any:
-        return attr.unpack_all(dict(super().items())).items()
+    def __getitem__(self, name: str) -> Tensor:
+        return attr.unpack(self._packed[name])
 
-    def values(self) -> Any:
-        return attr.unpack_all(dict(super().items())).values()
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from optuna.samplers import BaseSampler
 
 from autoprune.registry import Registry
-from autoprune.search.allocate import Curves, allocate
-from autoprune.search.parameters import Parameters, to_parameters
-from autoprune.search.profile import Profile
-from autoprune.search.space import Space
+from autoprune.searching.allocate import Curves, allocate
+from autoprune.searching.parameters import Parameters, to_parameters
+from autoprune.searching.profile import Profile
+from autoprune.searching.space import Space
 
 TARGET_STEP = 0.05
 """Shares of the dense MACs that candidates aim at: people ask for round numbers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,26 +15,28 @@ from torch import nn
 
 from autoprune.calibration.statistics import calibrate
 from autoprune.criteria import criteria
-from autoprune.data.inputs import Inputs
+from autoprune.data.inputs import Inputs, concatenate
 from autoprune.errors import AutopruneError
 from autoprune.graph import ChannelGraph, CostModel, verified_graph
 from autoprune.progress import Progress, Silent, Stage
 from autoprune.reconstruction import Bench, Independent, reconstructions
-from autoprune.search import attributes as attr
-from autoprune.search.allocate import project
-from autoprune.search.evaluator import Evaluator, Metric, checked
-from autoprune.search.front import Dense, Front, Point
-from autoprune.search.outputs import OutputError
-from autoprune.search.parameters import BATCH_REMOVAL, distributions, to_counts
-from autoprune.search.profile import Profile, make_profile
-from autoprune.search.space import Space, make_space
-from autoprune.search.strategies import Problem, Strategy, strategies
-from autoprune.search.study import finished, front_of, open_storage, open_study, sweep_dead, worker_name
+from autoprune.searching import attributes as attr
+from autoprune.searching.allocate import project
+from autoprune.searching.evaluator import Evaluator, Metric, checked
+from autoprune.searching.front import Dense, Front, Point
+from autoprune.searching.outputs import OutputError
+from autoprune.searching.parameters import BATCH_REMOVAL, distributions, to_counts
+from autoprune.searching.profile import Profile, make_profile
+from autoprune.searching.space import Space, make_space
+from autoprune.searching.strategies import Problem, Strategy, strategies
+from autoprune.searching.study import finished, front_of, open_storage, open_study, sweep_dead, worker_name
 from autoprune.versions import versions
 
 PROFILE_FORWARDS = 14_000
 """Images that the profile's output errors may cost; with many groups each is measured on fewer."""
 PROFILE_IMAGES = 256
+CHUNK_BYTES = 32 * 2**20
+"""Calibration inputs that go through the network together."""
 TRIAL_IMAGES = 1_000
 """Unseen images on which a trial's output error is measured."""
 
@@ -97,7 +100,8 @@ class Engine:
         self, task: Task, options: Options, storage: str | None = None, progress: Progress | None = None
     ) -> None:
         options.check_names()
-        self.task, self.options, self.progress = task, options, progress or Silent()
+        self.task = replace(task, chunks=rechunked(task.chunks, CHUNK_BYTES))
+        self.options, self.progress = options, progress or Silent()
         self.storage = open_storage(storage)
 
     @cached_property
@@ -271,3 +275,12 @@ def first_images(batches: Sequence[Inputs], count: int) -> list[Inputs]:
     return taken
 
 
+
+
+def rechunked(chunks: Sequence[Inputs], limit: int) -> list[Inputs]:
+    """The same images in as few chunks of nearly equal size as `limit` bytes each allow."""
+    whole = concatenate(chunks)
+    total = sum(tensor.numel() * tensor.element_size() for tensor in whole.tensors)
+    count = min(whole.size, max(1, math.ceil(total / limit)))
+    edges = [round(whole.size * i / count) for i in range(count + 1)]
+    return [whole.slice(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]

@@ -7,7 +7,7 @@ import warnings
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 
-from autoprune.search.strategies.base import Strategy, strategies
+from autoprune.searching.strategies.base import Strategy, strategies
 
 
 @strategies.register("random")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from autoprune.search.space import Space
+from autoprune.searching.space import Space
 
 RATE = "rate."
 BATCH_REMOVAL = "batch_removal"

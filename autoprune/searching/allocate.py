@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autoprune.search.knapsack import solve
-from autoprune.search.space import Space
+from autoprune.searching.knapsack import solve
+from autoprune.searching.space import Space
 
 Curves = Sequence[np.ndarray]
 """Per group the loss at every width, (width + 1,), indexed by kept channels; lower is better."""

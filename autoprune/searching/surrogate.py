@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoprune.search.allocate import Curves, total_loss
+from autoprune.searching.allocate import Curves, total_loss
 
 FACTOR_SD = 0.6
 """Prior standard deviation of a group's log factor: curves are believed within a factor of about two."""

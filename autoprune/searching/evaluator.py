@@ -13,7 +13,7 @@ from autoprune.graph.groups import Kept
 from autoprune.graph.slicing import Slicer
 from autoprune.reconstruction.base import Bench, Reconstruction
 from autoprune.reconstruction.batch_norm import re_estimate
-from autoprune.search.outputs import OutputError
+from autoprune.searching.outputs import OutputError
 
 Metric = Callable[[nn.Module], float]
 """Quality of a network, higher is better."""

@@ -1,0 +1,126 @@
+"""The library's front door: one function from a trained network to its Pareto front."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.data import Inputs, as_batches
+from autoprune.errors import ConfigError
+from autoprune.models import fingerprint
+from autoprune.models.weights import check_finite
+from autoprune.progress import Progress
+from autoprune.searching.engine import Engine, Options, Task
+from autoprune.searching.front import Front
+from autoprune.searching.metrics import Accuracy
+from autoprune.session import pick_device
+
+
+def search(
+    model: nn.Module,
+    *,
+    calibration: Any,
+    validation: Iterable[Any] | None = None,
+    evaluate: Callable[[nn.Module], float] | None = None,
+    trials: int = 100,
+    timeout: float | None = None,
+    budget: Mapping[str, float | int] | None = None,
+    multiple_of: int = 1,
+    min_kept: float = 0.05,
+    ignore: Sequence[str] = (),
+    criterion: str = "second-moment",
+    batch_removal: Sequence[int] = (1, 2, 4),
+    strategy: str = "knapsack",
+    reconstruction: str = "sequential",
+    damping: float = 1e-3,
+    batch_norm: bool = False,
+    seed: int = 0,
+    name: str = "autoprune",
+    storage: str | None = None,
+    device: str | torch.device | None = None,
+    progress: Progress | None = None,
+) -> Front:
+    """Search how many channels each layer of `model` can lose; the model itself is not changed.
+
+    `calibration`: a tensor (images, ...), or a loader of inputs (tensors, tuples or dicts; labels are
+    ignored). `validation`: a loader of (inputs, labels) the network was not trained on, judged by
+    accuracy; or `evaluate(model) -> float`, higher is better, in its place. `budget`: any of macs,
+    params, bytes, as a fraction of dense (up to 1) or absolute; hard. `storage`: a path or Optuna URL
+    to continue later, with the same `name`; `trials` counts all finished trials of the study.
+
+    Raises AutopruneError (its subclasses say what kind) for bad input, before any long work.
+    """
+    options = Options(
+        trials=trials,
+        budget=budget or {},
+        multiple_of=multiple_of,
+        min_kept=min_kept,
+        seed=seed,
+        criterion=criterion,
+        batch_removal=batch_removal,
+        strategy=strategy,
+        ignore=ignore,
+        reconstruction=reconstruction,
+        damping=damping,
+        batch_norm=batch_norm,
+    )
+    place = _device(model, device)
+    check_finite(model)
+    # The caller's module keeps its own mode and device: the work is done on a copy.
+    task = _task(name, _working_copy(model, place), calibration, validation, evaluate, place)
+    return Engine(task, options, storage, progress).search(timeout=timeout)
+
+
+def _task(
+    name: str,
+    model: nn.Module,
+    calibration: Any,
+    validation: Iterable[Any] | None,
+    evaluate: Callable[[nn.Module], float] | None,
+    device: torch.device,
+) -> Task:
+    if (validation is None) == (evaluate is None):
+        raise ConfigError("pass either validation (a labelled loader) or evaluate(model) -> float, not both.")
+    chunks = [inputs.to(device) for inputs in as_batches(calibration)]
+    if evaluate is not None:
+        return Task(
+            name=name, model=model, chunks=chunks, probe=chunks, metric=evaluate,
+            fingerprints={"model": fingerprint(model), "data": fingerprint_of(chunks)},
+        )
+    assert validation is not None
+    accuracy = Accuracy(validation, device)
+    return Task(
+        name=name, model=model, chunks=chunks, probe=accuracy.inputs, metric=accuracy,
+        fingerprints={"model": fingerprint(model), "data": fingerprint_of([*chunks, *accuracy.inputs])},
+    )
+
+
+def _device(model: nn.Module, device: str | torch.device | None) -> torch.device:
+    if device is not None:
+        return pick_device(str(device))
+    first = next(model.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def _working_copy(model: nn.Module, device: torch.device) -> nn.Module:
+    import copy
+
+    return copy.deepcopy(model).to(device).eval()
+
+
+def fingerprint_of(batches: Sequence[Inputs]) -> str:
+    """Hash of inputs, 16 hex digits: tells one data set from another."""
+    digest = hashlib.sha256()
+    for batch in batches:
+        for tensor in batch.tensors:
+            digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(_bytes(tensor))
+    return digest.hexdigest()[:16]
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()

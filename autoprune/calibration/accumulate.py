@@ -1,0 +1,46 @@
+"""Moments of one layer call, a few images at a time so that the matrix of patches stays small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from torch import Tensor
+
+from autoprune.calibration.columns import Grid, input_columns
+from autoprune.calibration.moments import Moments
+from autoprune.calibration.taps import LayerCall
+from autoprune.graph.groups import LayerKind
+
+PATCH_ELEMENTS = 8_000_000
+"""Largest matrix of patches that is made at once (32 MB in float32)."""
+
+
+def call_moments(call: LayerCall, grid: Grid, target: Tensor | None = None) -> Moments:
+    """Moments of the call's input patches on the grid; `target` (out, columns) are the wanted outputs."""
+    total: Moments | None = None
+    start = 0
+    for part in _parts(call, grid):
+        inputs = input_columns(part, grid)
+        stop = start + inputs.shape[-1]
+        wanted = None if target is None else target[:, start:stop].unflatten(0, (call.groups, -1))
+        moments = Moments.of(inputs, wanted)
+        if total is None:
+            total = moments
+        else:
+            total.add(moments)
+        start = stop
+    assert total is not None, "a layer call has at least one image"
+    return total
+
+
+def _parts(call: LayerCall, grid: Grid) -> Iterator[LayerCall]:
+    images = call.input.shape[0]
+    if call.layer.kind is LayerKind.LINEAR:
+        per_image = call.input[0].numel()
+    else:
+        reused = call.weight[0, 0].numel() / grid.step ** (call.input.dim() - 2)
+        per_image = int(call.input[0].numel() * max(reused, 1e-3)) + 1
+    step = max(1, PATCH_ELEMENTS // max(per_image, 1))
+    for start in range(0, images, step):
+        yield replace(call, input=call.input[start : start + step])
