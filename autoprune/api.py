@@ -69,7 +69,7 @@ def search(
         batch_norm=batch_norm,
     )
     place = _device(model, device)
-    check_finite(model)
+    check_finite(model, "the model passed in")
     # The caller's module keeps its own mode and device: the work is done on a copy.
     task = _task(name, _working_copy(model, place), calibration, validation, evaluate, place)
     return Engine(task, options, storage, progress).search(timeout=timeout)

@@ -33,4 +33,5 @@ def inverse(matrix: Tensor) -> Tensor:
 
 def _pseudo_inverse(matrix: Tensor) -> Tensor:
     # Rounding made the matrix indefinite: directions below the noise are left out.
-    return torch.linalg.pinv(matrix, rtol=1e-10, hermitian=True)
+    inverted: Tensor = torch.linalg.pinv(matrix, rtol=1e-10, hermitian=True)
+    return inverted

@@ -23,8 +23,7 @@ def call_moments(call: LayerCall, grid: Grid, target: Tensor | None = None) -> M
     for part in _parts(call, grid):
         inputs = input_columns(part, grid)
         stop = start + inputs.shape[-1]
-        wanted = None if target is None else target[:, start:stop].unflatten(0, (call.groups, -1))
-        moments = Moments.of(inputs, wanted)
+        moments = Moments.of(inputs, None if target is None else _grouped(target[:, start:stop], call.groups))
         if total is None:
             total = moments
         else:
@@ -32,6 +31,10 @@ def call_moments(call: LayerCall, grid: Grid, target: Tensor | None = None) -> M
         start = stop
     assert total is not None, "a layer call has at least one image"
     return total
+
+
+def _grouped(target: Tensor, groups: int) -> Tensor:
+    return target.reshape(groups, target.shape[0] // groups, target.shape[1])
 
 
 def _parts(call: LayerCall, grid: Grid) -> Iterator[LayerCall]:

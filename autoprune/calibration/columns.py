@@ -34,7 +34,7 @@ def grid_step(positions: int, dims: int, limit: int | None) -> int:
     """Smallest step that leaves about `limit` of the `positions` of one image."""
     if limit is None or positions <= limit:
         return 1
-    return max(1, math.floor((positions / limit) ** (1 / max(dims, 1)) + 0.5))
+    return max(1, math.floor(math.pow(positions / limit, 1 / max(dims, 1)) + 0.5))
 
 
 def input_columns(call: LayerCall, grid: Grid) -> Tensor:

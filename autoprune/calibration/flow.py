@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -98,8 +98,15 @@ class FlowTap(LayerTap):
         total = total if replaced is None else replaced
         return left.copy_(total) if func in _IN_PLACE else total
 
+    def __exit__(self, *details: Any) -> None:
+        leave: Callable[..., None] = super().__exit__  # torch gives it no types
+        leave(*details)
+        self._open.clear()
+
     def _remember(self, tensor: Tensor, branch: Branch) -> None:
-        self._open[id(tensor)] = (weakref.ref(tensor), branch)
+        # A branch holds its layer's input: it must go as soon as nobody can use its output any more.
+        key, opened = id(tensor), self._open
+        opened[key] = (weakref.ref(tensor, lambda _: opened.pop(key, None)), branch)
 
     def _find(self, tensor: Any) -> Branch | None:
         reference, branch = self._open.get(id(tensor), (None, None))

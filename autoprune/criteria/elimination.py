@@ -78,15 +78,16 @@ class _State:
     @classmethod
     def of(cls, reader: Reader, width: int) -> _State:
         b = reader.block(width)
-        inverse = reader.inverse.unflatten(-1, (width, b)).unflatten(-3, (width, b))
-        return cls(reader.weight.unflatten(-1, (width, b)), inverse, reader.scale)
+        weight = reader.weight.reshape(*reader.weight.shape[:2], width, b)
+        return cls(weight, reader.inverse.reshape(-1, width, b, width, b), reader.scale)
 
     def scores(self) -> Tensor:
         """Loss of removing each channel alone, (c,)."""
         blocks = torch.diagonal(self.inverse, dim1=1, dim2=3).permute(0, 3, 1, 2)
         factor = torch.linalg.cholesky_ex(blocks).L
         halves = torch.linalg.solve_triangular(factor, self.weight.permute(0, 2, 3, 1), upper=False)
-        return self.scale * halves.square().sum((0, 2, 3))
+        scores: Tensor = self.scale * halves.square().sum((0, 2, 3))
+        return scores
 
     def without(self, chosen: Tensor, keep: Tensor) -> _State:
         rows = self.inverse[:, keep][:, :, :, chosen].flatten(3).flatten(1, 2)
@@ -109,4 +110,5 @@ def _increments(weight: Tensor, inverse: Tensor, columns: Tensor, width: int) ->
     """Growth of the loss with each removal in order: block rows of L^-1 W^T, with L L^T = H."""
     factor = torch.linalg.cholesky_ex(inverse[:, columns][:, :, columns]).L
     halves = torch.linalg.solve_triangular(factor, weight[:, :, columns].mT, upper=False)
-    return halves.square().sum((0, 2)).reshape(width, -1).sum(1)
+    growth: Tensor = halves.square().sum((0, 2)).reshape(width, -1).sum(1)
+    return growth

@@ -19,7 +19,9 @@ class Lockstep:
     def __init__(self, chunks: int) -> None:
         self._chunks = chunks
         self._condition = threading.Condition()
-        self._begin()
+        self._turn = 0
+        self._values: list[Any] = [None] * chunks
+        self._failure: BaseException | None = None
 
     def run(self, chunk: Callable[[int], None]) -> None:
         """Call `chunk(index)` for every index; re-raises the first failure."""
@@ -47,9 +49,8 @@ class Lockstep:
         return ThreadPoolExecutor(self._chunks, thread_name_prefix="lockstep")
 
     def _begin(self) -> None:
-        self._turn = 0
-        self._values: list[Any] = [None] * self._chunks
-        self._failure: BaseException | None = None
+        self._turn, self._failure = 0, None
+        self._values = [None] * self._chunks
 
     def _thread(self, chunk: Callable[[int], None], index: int) -> None:
         try:

@@ -8,6 +8,7 @@ the dense sum minus the pruned shortcut, so it also repairs what the layers abov
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 

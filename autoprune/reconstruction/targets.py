@@ -55,7 +55,8 @@ class _Recorder:
     def _store(self, call: LayerCall, output: Tensor) -> None:
         columns = output_columns(call, output, self.targets.grid(call, output, self.chunk))
         # A copy: the network may go on working on this tensor in place.
-        self.targets.outputs[call.layer.name, self.chunk] = columns.clone(memory_format=torch.contiguous_format)
+        copied = columns.clone(memory_format=torch.contiguous_format)
+        self.targets.outputs[call.layer.name, self.chunk] = copied
 
 
 @torch.no_grad()

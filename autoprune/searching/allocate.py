@@ -101,7 +101,8 @@ def _shrink(space: Space, counts: np.ndarray) -> np.ndarray:
     low, high = 0.0, 1.0
     for _ in range(12):
         middle = (low + high) / 2
-        low, high = (middle, high) if space.excess(_scaled(space, counts, middle)[None])[0] <= 0 else (low, middle)
+        fits = space.excess(_scaled(space, counts, middle)[None])[0] <= 0
+        low, high = (middle, high) if fits else (low, middle)
     return _scaled(space, counts, high)
 
 

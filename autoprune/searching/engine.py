@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import optuna
@@ -135,7 +136,11 @@ class Engine:
         images = sum(chunk.size for chunk in self.task.chunks)
         with self.progress.stage("calibrate", images) as stage:
             statistics = calibrate(
-                self.task.model, layers, self.task.chunks, damping=self.options.damping, progress=stage.advance
+                self.task.model,
+                layers,
+                self.task.chunks,
+                damping=self.options.damping,
+                progress=stage.advance,
             )
         return Bench(self.task.model, self.graph, statistics, self.task.chunks, self.options.damping)
 
@@ -275,12 +280,10 @@ def first_images(batches: Sequence[Inputs], count: int) -> list[Inputs]:
     return taken
 
 
-
-
 def rechunked(chunks: Sequence[Inputs], limit: int) -> list[Inputs]:
     """The same images in as few chunks of nearly equal size as `limit` bytes each allow."""
     whole = concatenate(chunks)
     total = sum(tensor.numel() * tensor.element_size() for tensor in whole.tensors)
     count = min(whole.size, max(1, math.ceil(total / limit)))
     edges = [round(whole.size * i / count) for i in range(count + 1)]
-    return [whole.slice(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
+    return [whole.slice(start, stop) for start, stop in pairwise(edges)]

@@ -49,11 +49,12 @@ def flat_outputs(network: nn.Module, inputs: Inputs) -> Tensor:
 
 def flatten(output: Any, batch: int) -> Tensor:
     """Floating-point tensors of an output structure side by side, (batch, values)."""
-    leaves = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
-    rows = [leaf.reshape(batch, -1) for leaf in leaves if leaf.dim() > 0 and leaf.shape[0] == batch]
+    leaves = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+    floating = [leaf for leaf in leaves if leaf.is_floating_point() and leaf.dim() > 0]
+    rows = [leaf.reshape(batch, -1) for leaf in floating if leaf.shape[0] == batch]
     if not rows:
         raise ModelError(
-            "the model's output holds no floating-point tensor with one row per image; wrap the model so that "
-            "it returns one."
+            "the model's output holds no floating-point tensor with one row per image; wrap the model so "
+            "that it returns one."
         )
     return torch.cat(rows, 1)

@@ -42,7 +42,8 @@ class Profile:
     def kept(self, widths: Mapping[str, int], batch: int) -> dict[str, Tensor]:
         """The channels that stay at the given widths, sorted."""
         orders = self.orders[batch]
-        return {name: orders[name][len(orders[name]) - width :].sort().values for name, width in widths.items()}
+        stays = {name: orders[name][len(orders[name]) - width :] for name, width in widths.items()}
+        return {name: channels.sort().values for name, channels in stays.items()}
 
     def curves(self, names: Sequence[str], batch: int) -> list[np.ndarray]:
         """Output-error curves in the order of `names`."""

@@ -41,11 +41,13 @@ class Space:
 
     def rates(self, counts: np.ndarray) -> dict[str, float]:
         """Pruning rate per group: the share of channels that go."""
-        return {name: 1.0 - int(c) / int(d) for name, c, d in zip(self.names, counts, self.dense, strict=True)}
+        rows = zip(self.names, counts, self.dense, strict=True)
+        return {name: 1.0 - int(kept) / int(width) for name, kept, width in rows}
 
     def counts(self, rates: Mapping[str, float]) -> np.ndarray:
         """Nearest allowed widths for given rates, (groups,); a missing group stays dense."""
-        wanted = [(1.0 - rates.get(name, 0.0)) * int(d) for name, d in zip(self.names, self.dense, strict=True)]
+        named = zip(self.names, self.dense, strict=True)
+        wanted = [(1.0 - rates.get(name, 0.0)) * int(width) for name, width in named]
         picks = [
             int(option[np.argmin(np.abs(option - width))])
             for option, width in zip(self.options, wanted, strict=True)
@@ -128,8 +130,9 @@ def check_reachable(space: Space, bounds: Bounds) -> None:
         reachable = int(least[name][0])
         if reachable > bound:
             raise BudgetError(
-                f"budget {name} = {bound:,} cannot be met: with the floors (min_kept, multiple_of) the least is "
-                f"{reachable:,}, {reachable / int(dense[name][0]):.1%} of dense. Raise the budget or lower min_kept."
+                f"budget {name} = {bound:,} cannot be met: with the floors (min_kept, multiple_of) the least "
+                f"is {reachable:,}, {reachable / int(dense[name][0]):.1%} of dense. "
+                "Raise the budget or lower min_kept."
             )
 
 

@@ -13,6 +13,7 @@ import optuna
 from optuna import Study
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from torch import Tensor
 
@@ -24,7 +25,7 @@ from autoprune.searching.space import rates_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-DIRECTIONS = ["maximize", "minimize"]
+DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 METRICS = ["accuracy", "macs_ratio"]
 
 
@@ -51,14 +52,18 @@ def _journal(path: Path, create: bool) -> Path:
         raise StudyError(f"storage '{path}' should be a journal file, but it is a folder; name a file in it.")
     if not create:
         if not path.exists():
-            raise StudyError(f"storage '{path}' does not exist; run 'autoprune search' first, or check --storage.")
+            raise StudyError(
+                f"storage '{path}' does not exist; run 'autoprune search' first, or check --storage."
+            )
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a"):
             pass
     except OSError as error:
-        raise StudyError(f"storage '{path}' cannot be written: {error.strerror}; choose another path.") from error
+        raise StudyError(
+            f"storage '{path}' cannot be written: {error.strerror}; choose another path."
+        ) from error
     return path
 
 
@@ -71,7 +76,7 @@ def open_study(
     dense_widths: Mapping[str, int],
     versions: Mapping[str, str],
 ) -> Study:
-    """The study of this name, created if absent; StudyError, naming the fields, if made for another search."""
+    """The study of this name, created if absent; StudyError naming the fields if made for another search."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study = optuna.create_study(
@@ -162,7 +167,9 @@ def read_front(storage: str, name: str) -> Front:
         study = optuna.load_study(storage=opened, study_name=name)
     except KeyError:
         names = ", ".join(optuna.get_all_study_names(opened)) or "none"
-        raise StudyError(f"storage '{mask_url(storage)}' holds no study '{name}'; it holds: {names}.") from None
+        raise StudyError(
+            f"storage '{mask_url(storage)}' holds no study '{name}'; it holds: {names}."
+        ) from None
     return front_of(study)
 
 

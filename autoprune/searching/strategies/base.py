@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from optuna.samplers import BaseSampler
 
@@ -67,7 +68,7 @@ def spread_out(values: Sequence[int]) -> list[int]:
     order = [0, len(values) - 1]
     while len(order) < len(values):
         known = sorted(order)
-        low, high = max(zip(known, known[1:], strict=False), key=lambda gap: gap[1] - gap[0])
+        low, high = max(pairwise(known), key=lambda gap: gap[1] - gap[0])
         order.append((low + high) // 2)
     return [values[i] for i in order]
 

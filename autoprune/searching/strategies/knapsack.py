@@ -62,9 +62,8 @@ class KnapsackSampler(BaseSampler):
     ) -> tuple[np.ndarray, int]:
         draw = surrogate.draw(rng, spread)
         target = int(rng.choice(self.problem.targets()))
-        curves = [
-            curve * np.exp(theta) for curve, theta in zip(self._curves[draw.batch], draw.log_factors, strict=True)
-        ]
+        pairs = zip(self._curves[draw.batch], draw.log_factors, strict=True)
+        curves = [curve * np.exp(theta) for curve, theta in pairs]
         return allocate(self.problem.space.within({"macs": target}), curves), draw.batch
 
     def _observations(self, study: Study) -> list[Observation]:
