@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from autoprune.config import check_section
 from autoprune.data import Inputs, as_batches
-from autoprune.errors import ConfigError
+from autoprune.errors import ConfigError, ModelError
 from autoprune.models import fingerprint
 from autoprune.models.weights import check_finite
 from autoprune.progress import Progress
 from autoprune.searching.engine import Engine, Options, Task
 from autoprune.searching.front import Front
 from autoprune.searching.metrics import Accuracy
+from autoprune.searching.study import open_storage
 from autoprune.session import pick_device
 
 
@@ -68,11 +71,25 @@ def search(
         damping=damping,
         batch_norm=batch_norm,
     )
+    _check(options)
+    options.check_names()
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"the model must be an nn.Module, got {type(model).__name__}.")
+    opened = open_storage(storage)
     place = _device(model, device)
     check_finite(model, "the model passed in")
     # The caller's module keeps its own mode and device: the work is done on a copy.
     task = _task(name, _working_copy(model, place), calibration, validation, evaluate, place)
-    return Engine(task, options, storage, progress).search(timeout=timeout)
+    return Engine(task, options, opened, progress).search(timeout=timeout)
+
+
+def _check(options: Options) -> None:
+    """The same rules as for a study file."""
+    values = {field.name: getattr(options, field.name) for field in fields(options)}
+    restore = {"method": values.pop("reconstruction")}
+    restore |= {name: values.pop(name) for name in ("damping", "batch_norm")}
+    check_section("search", {**values, "budget": dict(options.budget)})
+    check_section("reconstruction", restore)
 
 
 def _task(
@@ -87,6 +104,8 @@ def _task(
         raise ConfigError("pass either validation (a labelled loader) or evaluate(model) -> float, not both.")
     chunks = [inputs.to(device) for inputs in as_batches(calibration)]
     if evaluate is not None:
+        if not callable(evaluate):
+            raise ConfigError(f"evaluate must be a function of the model, got {type(evaluate).__name__}.")
         return Task(
             name=name, model=model, chunks=chunks, probe=chunks, metric=evaluate,
             fingerprints={"model": fingerprint(model), "data": fingerprint_of(chunks)},

@@ -111,7 +111,7 @@ class ReconstructionConfig(_Section):
     """How weights are restored. `damping` is relative to trace(G) / n."""
 
     method: Literal["none", "independent", "sequential"] = "sequential"
-    damping: Annotated[float, Field(ge=0)] = 1e-4
+    damping: Annotated[float, Field(ge=0)] = 1e-3
     batch_norm: bool = False
 
 
@@ -137,12 +137,21 @@ def load_study(path: str | Path) -> StudyConfig:
     try:
         return StudyConfig.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(_explain(problem) for problem in error.errors())
+        problems = "; ".join(_explain(problem["loc"], problem) for problem in error.errors())
         raise ConfigError(f"study file '{path}': {problems}") from error
 
 
-def _explain(problem: ErrorDetails) -> str:
-    *section, key = [str(part) for part in problem["loc"]]
+def check_section(name: str, values: Mapping[str, Any]) -> None:
+    """Validate what a study file would hold in section [name]; ConfigError in one line."""
+    sections: Mapping[str, type[_Section]] = {"search": SearchConfig, "reconstruction": ReconstructionConfig}
+    try:
+        sections[name].model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain((name, *p["loc"]), p) for p in error.errors())) from error
+
+
+def _explain(place_of: Iterable[str | int], problem: ErrorDetails) -> str:
+    *section, key = [str(part) for part in place_of]
     place = f"[{'.'.join(section)}]" if section else "the top level"
     if problem["type"] == "extra_forbidden":
         return unknown_name(f"key in {place}", key, _fields_of(section))

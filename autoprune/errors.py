@@ -38,5 +38,5 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """Message for a name that is in no table: the nearest valid one and all of them."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    hint = f"; did you mean '{near[0]}'?" if near else "."
     return f"unknown {kind} '{name}'{hint} Known: {', '.join(names)}."

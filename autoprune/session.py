@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from optuna.storages import BaseStorage
 from torch import nn
 
 from autoprune.config import StudyConfig
@@ -15,6 +16,7 @@ from autoprune.progress import Progress, Silent
 from autoprune.searching.engine import Engine, Options, Task
 from autoprune.searching.front import Front, Point
 from autoprune.searching.metrics import Accuracy
+from autoprune.searching.study import open_storage
 
 
 class Session:
@@ -25,15 +27,24 @@ class Session:
 
     @classmethod
     def open(
-        cls, config: StudyConfig, *, device: str | None = None, progress: Progress | None = None
+        cls,
+        config: StudyConfig,
+        *,
+        device: str | None = None,
+        progress: Progress | None = None,
+        storage: BaseStorage | None = None,
     ) -> Session:
-        """Load data and model and find the groups; everything that can be wrong is an AutopruneError here."""
+        """Load data and model and find the groups; everything that can be wrong is an AutopruneError here.
+
+        `storage` stands in for the study's own, which is opened, and created where it is absent.
+        """
         options = options_of(config)
         options.check_names()
         place = pick_device(device)
+        storage = storage or open_storage(config.storage)
         splits = load_splits(config.data)
         model = load_model(config.model, train=splits.train, seed=config.search.seed).to(place).eval()
-        engine = Engine(_task(config, splits, model, place), options, config.storage, progress or Silent())
+        engine = Engine(_task(config, splits, model, place), options, storage, progress or Silent())
         _ = engine.space
         return cls(config, splits, engine, place)
 

@@ -35,7 +35,7 @@ def test_left_out_sections_have_the_documented_defaults(tmp_path: Path) -> None:
     config = study(tmp_path, MINIMAL)
     search = config.search
     assert (search.trials, search.min_kept, search.batch_removal) == (100, 0.05, (1, 2, 4))
-    assert (config.reconstruction.method, config.reconstruction.damping) == ("sequential", 1e-4)
+    assert (config.reconstruction.method, config.reconstruction.damping) == ("sequential", 1e-3)
     assert search.budget.bounds == {}
 
 

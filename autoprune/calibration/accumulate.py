@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from autoprune.calibration.columns import Grid, input_columns
+from autoprune.calibration.columns import Grid, natural_order, raw_columns
 from autoprune.calibration.moments import Moments
 from autoprune.calibration.taps import LayerCall
 from autoprune.graph.groups import LayerKind
@@ -21,7 +21,7 @@ def call_moments(call: LayerCall, grid: Grid, target: Tensor | None = None) -> M
     total: Moments | None = None
     start = 0
     for part in _parts(call, grid):
-        inputs = input_columns(part, grid)
+        inputs = raw_columns(part, grid)
         stop = start + inputs.shape[-1]
         moments = Moments.of(inputs, None if target is None else _grouped(target[:, start:stop], call.groups))
         if total is None:
@@ -30,7 +30,7 @@ def call_moments(call: LayerCall, grid: Grid, target: Tensor | None = None) -> M
             total.add(moments)
         start = stop
     assert total is not None, "a layer call has at least one image"
-    return total
+    return total.reordered(natural_order(call))
 
 
 def _grouped(target: Tensor, groups: int) -> Tensor:

@@ -10,6 +10,7 @@ import itertools
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -39,6 +40,14 @@ def grid_step(positions: int, dims: int, limit: int | None) -> int:
 
 def input_columns(call: LayerCall, grid: Grid) -> Tensor:
     """Input patches, shape (groups, n, columns) with n = in-channels per group x kernel size."""
+    return raw_columns(call, grid)[:, natural_order(call)]
+
+
+def raw_columns(call: LayerCall, grid: Grid) -> Tensor:
+    """`input_columns` in the order that is cheap to make: for a convolution, kernel taps before channels.
+
+    Channels stay side by side as in a channels_last image, so that every tap is one plain copy.
+    """
     if call.layer.kind is LayerKind.LINEAR:
         return _rows(call.input, grid).T.unsqueeze(0)
     kernel = call.weight.shape[2:]
@@ -46,12 +55,23 @@ def input_columns(call: LayerCall, grid: Grid) -> Tensor:
     batch, channels = padded.shape[:2]
     starts = [_starts(call, grid, d, padded.shape[2 + d]) for d in range(len(kernel))]
     counts = [len(range(s.start, s.stop, s.step)) for s in starts]
-    out = padded.new_empty(channels, math.prod(kernel), batch, *counts)
+    out = padded.new_empty(batch, *counts, math.prod(kernel), channels)
     for k, taps in enumerate(itertools.product(*(range(size) for size in kernel))):
         shifts = [tap * dilation for tap, dilation in zip(taps, call.dilation, strict=True)]
         index = [slice(s.start + t, s.stop + t, s.step) for s, t in zip(starts, shifts, strict=True)]
-        out[:, k] = padded[(slice(None), slice(None), *index)].transpose(0, 1)
-    return out.view(call.groups, -1, batch * math.prod(counts))
+        out[..., k, :] = padded[(slice(None), slice(None), *index)].movedim(1, -1)
+    per_group = channels // call.groups
+    grouped = out.view(-1, math.prod(kernel), call.groups, per_group).permute(2, 0, 1, 3)
+    return grouped.reshape(call.groups, -1, math.prod(kernel) * per_group).mT
+
+
+def natural_order(call: LayerCall) -> Tensor:
+    """Where each column of the flattened weight stands among the raw ones, (n,)."""
+    if call.layer.kind is LayerKind.LINEAR:
+        return torch.arange(call.input.shape[-1], device=call.input.device)
+    taps, channels = call.weight[0, 0].numel(), call.weight.shape[1]
+    raw = torch.arange(taps * channels, device=call.input.device)
+    return raw.view(taps, channels).T.reshape(-1)
 
 
 def output_columns(call: LayerCall, output: Tensor, grid: Grid) -> Tensor:
@@ -59,7 +79,7 @@ def output_columns(call: LayerCall, output: Tensor, grid: Grid) -> Tensor:
     if call.layer.kind is LayerKind.LINEAR:
         return _rows(output, grid).T
     index = [grid.index(d, size) for d, size in enumerate(output.shape[2:])]
-    return output[(slice(None), slice(None), *index)].transpose(0, 1).flatten(1)
+    return output[(slice(None), slice(None), *index)].movedim(1, -1).flatten(0, -2).T
 
 
 def positions(call: LayerCall, output: Tensor) -> tuple[int, int]:

@@ -6,7 +6,7 @@ float64: batches are short enough for the first and the many additions need the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -41,6 +41,11 @@ class Moments:
             target=torch.matmul(y, ones).double(),
             target_square=torch.linalg.vector_norm(y).double().square(),
         )
+
+    def reordered(self, order: Tensor) -> Moments:
+        """The same moments with input row i taken from row `order[i]`."""
+        second = self.second[:, order][:, :, order]
+        return replace(self, second=second, first=self.first[:, order], cross=self.cross[:, order])
 
     def add(self, other: Moments) -> None:
         """Take in the sums of another batch."""

@@ -51,7 +51,7 @@ def build(
     Example: autoprune build studies/digits.toml --macs 0.5 --out pruned/
     """
     from autoprune.plan import check_output, make_plan, save_plan
-    from autoprune.searching.study import read_front
+    from autoprune.searching.study import open_storage, read_front
     from autoprune.session import Session
 
     config = read_study(study, storage=storage)
@@ -60,7 +60,8 @@ def build(
     # From storage alone, so that a budget out of reach is known before the model is loaded.
     wanted = choose(read_front(config.storage, config.name), macs, params, trial)
     with working():
-        session = Session.open(config, device=device, progress=make_progress(quiet))
+        opened = open_storage(config.storage, create=False)
+        session = Session.open(config, device=device, progress=make_progress(quiet), storage=opened)
         point = session.front().of_trial(wanted.trial)
         network = session.build(point)
         save_plan(

@@ -47,13 +47,17 @@ def evaluate(
     """
     from autoprune.evaluation import evaluate_saved
     from autoprune.plan import read_plan
+    from autoprune.searching.study import open_storage
     from autoprune.session import Session
 
     config = read_study(study, storage=storage)
     if plan is not None:
         read_plan(plan)
     with working():
-        session = Session.open(config, device=device, progress=make_progress(quiet))
+        # No trial is read or written, so a storage need not exist.
+        session = Session.open(
+            config, device=device, progress=make_progress(quiet), storage=open_storage(None)
+        )
         result = evaluate_saved(session, plan, split.value).to_json()
     if json:
         print_json(result)

@@ -68,6 +68,10 @@ class Inputs:
         """Samples `start` to `stop` - 1."""
         return self._map(lambda value: value[start:stop])
 
+    def channels_last(self) -> Inputs:
+        """The same images with channels side by side in memory, which convolutions run faster on."""
+        return self._map(lambda x: x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x)
+
     def call(self, model: nn.Module) -> Any:
         """The model's answer to these inputs."""
         return model(*self.args, **self.kwargs)

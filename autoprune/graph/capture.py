@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +54,7 @@ def aliases(model: nn.Module) -> dict[str, str]:
 def capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> Program:
     """Trace `model` in eval mode. The model is not changed; a forward that fails is a ModelError."""
     try:
-        with evaluation_mode(model), warnings.catch_warnings():
+        with evaluation_mode(model), warnings.catch_warnings(), _unlogged():
             warnings.simplefilter("ignore")
             program = torch.export.export(model, args, dict(kwargs or {}), strict=False)
     except Exception as error:
@@ -68,6 +70,22 @@ def capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] |
         if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and spec.target in names
     }
     return Program(program.graph, states, named_state(model))
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """What torch logs and prints about a forward that it cannot trace is a page; the error is one line."""
+    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    logger.addFilter(_nothing)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.removeFilter(_nothing)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return False
 
 
 def first_line(error: Exception) -> str:

@@ -89,7 +89,8 @@ def _read_torch(path: Path) -> object:
             f"weights file '{path}' is not a plain state dict (it holds pickled code, which is never run, or "
             "is damaged); save model.state_dict() with torch.save or safetensors"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:
+        # Bytes that are no torch file fail in the reader wherever they happen to mislead it.
         first = (str(error).splitlines() or ["empty file"])[0]
         raise ModelError(f"weights file '{path}' is damaged or no torch file: {first}") from error
 

@@ -14,6 +14,8 @@ from autoprune.calibration.taps import LayerCall
 from autoprune.data.inputs import Inputs
 from autoprune.graph.groups import Layer
 
+_ROWS = torch.contiguous_format
+
 
 @dataclass
 class DenseTargets:

@@ -12,6 +12,7 @@ from typing import Any
 
 import optuna
 from optuna import Study, Trial
+from optuna.storages import BaseStorage
 from torch import nn
 
 from autoprune.calibration.statistics import calibrate
@@ -56,7 +57,7 @@ class Options:
     strategy: str = "knapsack"
     ignore: Sequence[str] = ()
     reconstruction: str = "sequential"
-    damping: float = 1e-4
+    damping: float = 1e-3
     batch_norm: bool = False
 
     def check_names(self) -> None:
@@ -98,12 +99,16 @@ class Engine:
     """Searches one task. Each stage is computed when first needed, and only then."""
 
     def __init__(
-        self, task: Task, options: Options, storage: str | None = None, progress: Progress | None = None
+        self,
+        task: Task,
+        options: Options,
+        storage: str | BaseStorage | None = None,
+        progress: Progress | None = None,
     ) -> None:
         options.check_names()
         self.task = replace(task, chunks=rechunked(task.chunks, CHUNK_BYTES))
         self.options, self.progress = options, progress or Silent()
-        self.storage = open_storage(storage)
+        self.storage = storage if isinstance(storage, BaseStorage) else open_storage(storage)
 
     @cached_property
     def graph(self) -> ChannelGraph:
@@ -183,7 +188,7 @@ class Engine:
             self.storage,
             self.task.name,
             identity=identity,
-            dense=self._dense(),
+            dense=self._dense,
             dense_widths=self.graph.widths,
             versions=versions(),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from autoprune.graph.groups import Kept
 from autoprune.graph.slicing import Slicer
 from autoprune.reconstruction.base import Bench, Reconstruction
 from autoprune.reconstruction.batch_norm import re_estimate
+from autoprune.searching.metrics import Accuracy
 from autoprune.searching.outputs import OutputError
 
 Metric = Callable[[nn.Module], float]
@@ -47,13 +48,17 @@ class Evaluator:
         self.metric, self.output_error, self.batch_norm = metric, output_error, batch_norm
         self.slicer = Slicer(bench.model, bench.graph)
         self._network = self.slicer.build(bench.graph.all_kept())
-        self._restorable = _restorable_state(bench.model)
+        # A reconstruction may change tensors that no group runs through.
+        self._parameters = {name: tensor.detach() for name, tensor in bench.model.named_parameters()}
+        self._buffers = {name: tensor.clone() for name, tensor in bench.model.named_buffers()}
 
     @torch.no_grad()
     def sliced(self, kept: Kept) -> nn.Module:
         """The working network as this candidate, weights as sliced. Valid until the next call."""
         complete = {**self.bench.graph.all_kept(), **kept}
-        tensors = {**self._restorable, **self.slicer.state(complete)}
+        # Copies of the buffers: batch norm works on them in place.
+        buffers = {name: buffer.clone() for name, buffer in self._buffers.items()}
+        tensors = {**self._parameters, **buffers, **self.slicer.state(complete)}
         self.slicer.apply(self._network, tensors, complete)
         return self._network.eval()
 
@@ -73,8 +78,22 @@ class Evaluator:
 
     def measure(self, kept: Kept) -> Measurement:
         before = checked(self.metric(self.sliced(kept)))
-        network = self.restored(kept)
-        return Measurement(checked(self.metric(network)), before, self.output_error(network))
+        accuracy, error = self._judge(self.restored(kept))
+        return Measurement(checked(accuracy), before, error)
+
+    def _judge(self, network: nn.Module) -> tuple[float, float]:
+        """Metric and output error; one pass serves both where the metric runs over the same images."""
+        if not isinstance(self.metric, Accuracy):
+            return self.metric(network), self.output_error(network)
+        squares: list[float] = []
+        dense = self.output_error.outputs
+
+        def observe(index: int, scores: Tensor) -> None:
+            if index < len(dense):
+                squares.append(self.output_error.batch_error(scores[: len(dense[index])], dense[index]))
+
+        accuracy = self.metric.observed(network, observe)
+        return accuracy, sum(squares) / self.output_error.power
 
     def _restore(self, network: nn.Module, kept: Kept) -> None:
         self.reconstruction.restore(self.bench, network, kept)
@@ -88,10 +107,3 @@ def checked(value: float) -> float:
     if not number == number or abs(number) == float("inf"):
         raise DataError(f"the metric must be a finite number (higher is better), got {number}.")
     return number
-
-
-def _restorable_state(model: nn.Module) -> Mapping[str, Tensor]:
-    """Tensors that a reconstruction may change although no group runs through them."""
-    parameters = {name: tensor.detach() for name, tensor in model.named_parameters()}
-    buffers = {name: tensor.clone() for name, tensor in model.named_buffers() if tensor.is_floating_point()}
-    return {**parameters, **buffers}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -29,9 +29,17 @@ class Accuracy:
         """The inputs alone, for measures that need no labels."""
         return [inputs for inputs, _ in self.batches]
 
-    @torch.no_grad()
     def __call__(self, network: nn.Module) -> float:
-        hits = sum(int((_scores(network, x).argmax(1) == y).sum()) for x, y in self.batches)
+        return self.observed(network, lambda index, scores: None)
+
+    @torch.no_grad()
+    def observed(self, network: nn.Module, observe: Callable[[int, Tensor], None]) -> float:
+        """The accuracy; `observe` sees each batch's number and outputs (batch, classes) on the way."""
+        hits = 0
+        for index, (inputs, labels) in enumerate(self.batches):
+            scores = _scores(network, inputs)
+            observe(index, scores)
+            hits += int((scores.argmax(1) == labels).sum())
         return hits / self.images
 
 
@@ -52,7 +60,7 @@ def _labelled(batch: Any, device: torch.device) -> tuple[Inputs, Tensor]:
             "validation batches must be (inputs, labels) pairs with labels as a tensor, "
             f"got {type(batch).__name__}; pass a labelled loader, or evaluate(model) -> float."
         )
-    inputs, labels = Inputs.of(batch[0]).to(device), batch[1].to(device)
+    inputs, labels = Inputs.of(batch[0]).to(device).channels_last(), batch[1].to(device)
     if labels.dim() != 1 or len(labels) != inputs.size or labels.is_floating_point():
         raise DataError(
             f"labels must be integers of shape ({inputs.size},), got {labels.dtype} {tuple(labels.shape)}."

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
 from torch import Tensor
 
 from autoprune.config import differences, mask_url
@@ -37,9 +39,10 @@ def open_storage(storage: str | None, *, create: bool = True) -> BaseStorage:
     if storage is None:
         return InMemoryStorage()
     try:
-        if "://" in storage:
-            return optuna.storages.get_storage(storage)
-        return JournalStorage(JournalFileBackend(str(_journal(Path(storage), create))))
+        opened = _open(storage, create)
+        # The first look into it: what is no journal, or needs a password, is known at once.
+        optuna.get_all_study_names(opened)
+        return opened
     except StudyError:
         raise
     except Exception as error:
@@ -47,15 +50,29 @@ def open_storage(storage: str | None, *, create: bool = True) -> BaseStorage:
         raise StudyError(f"storage '{mask_url(storage)}' cannot be opened: {reason}") from error
 
 
+def _open(storage: str, create: bool) -> BaseStorage:
+    if "://" not in storage:
+        return JournalStorage(JournalFileBackend(str(_journal(Path(storage), create))))
+    url = make_url(storage)
+    if not create and url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
+        _existing(Path(str(url.database)))
+    return optuna.storages.get_storage(storage)
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise StudyError(
+            f"storage '{path}' does not exist; run 'autoprune search' first, or check --storage."
+        )
+    return path
+
+
 def _journal(path: Path, create: bool) -> Path:
     if path.is_dir():
         raise StudyError(f"storage '{path}' should be a journal file, but it is a folder; name a file in it.")
+    _check_journal(path)
     if not create:
-        if not path.exists():
-            raise StudyError(
-                f"storage '{path}' does not exist; run 'autoprune search' first, or check --storage."
-            )
-        return path
+        return _existing(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a"):
@@ -67,27 +84,39 @@ def _journal(path: Path, create: bool) -> Path:
     return path
 
 
+def _check_journal(path: Path) -> None:
+    """Optuna would append to any file, and could then read neither its own lines nor the user's."""
+    try:
+        with path.open("rb") as file:
+            line = file.readline()
+        if line and "op_code" not in json.loads(line):
+            raise ValueError
+    except FileNotFoundError:
+        return
+    except (ValueError, TypeError):
+        raise StudyError(f"storage '{path}' is a file, but no journal; choose another path.") from None
+    except OSError as error:
+        raise StudyError(
+            f"storage '{path}' cannot be read: {error.strerror}; choose another path."
+        ) from error
+
+
 def open_study(
     storage: BaseStorage,
     name: str,
     *,
     identity: Mapping[str, Any],
-    dense: Dense,
+    dense: Callable[[], Dense],
     dense_widths: Mapping[str, int],
     versions: Mapping[str, str],
 ) -> Study:
     """The study of this name, created if absent; StudyError naming the fields if made for another search."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study = optuna.create_study(
-            storage=storage, study_name=name, directions=DIRECTIONS, load_if_exists=True
-        )
-        study.set_metric_names(METRICS)
+    study = _loaded_or_created(storage, name)
     stored = study.user_attrs
     if attr.IDENTITY not in stored:
         if study.get_trials(deepcopy=False):
             raise StudyError(f"study '{name}' was not made by autoprune; choose another name or storage.")
-        _describe(study, identity, dense, dense_widths, versions)
+        _describe(study, identity, dense(), dense_widths, versions)
         return study
     check_schema(study)
     changed = differences(stored[attr.IDENTITY], identity)
@@ -96,6 +125,20 @@ def open_study(
             f"study '{name}' was made for another search ({'; '.join(changed)}). "
             "Restore these values, or choose another name or storage."
         )
+    return study
+
+
+def _loaded_or_created(storage: BaseStorage, name: str) -> Study:
+    try:
+        return optuna.load_study(storage=storage, study_name=name)
+    except KeyError:
+        # Another worker may have been faster.
+        study = optuna.create_study(
+            storage=storage, study_name=name, directions=DIRECTIONS, load_if_exists=True
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(METRICS)
     return study
 
 

@@ -120,7 +120,7 @@ def test_pickled_code_is_never_run(tmp_path: Path, legacy: bool) -> None:
 
 
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"no weights at all"])
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"no weights at all", b"junk"])
 def test_damaged_file(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ModelError, match="weights file"):

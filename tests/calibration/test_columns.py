@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from autoprune.calibration.columns import Grid, grid_step, input_columns, output_columns, positions
+from autoprune.calibration.taps import LayerCall, LayerTap
+from autoprune.graph.groups import Layer, LayerKind
+
+torch.set_num_threads(1)
+
+LAYERS: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "plain": (lambda: nn.Conv2d(3, 4, 3), (3, 7, 6)),
+    "stride": (lambda: nn.Conv2d(3, 4, 3, stride=(2, 3), padding=(1, 2)), (3, 9, 8)),
+    "dilation": (lambda: nn.Conv2d(3, 4, (3, 2), dilation=(2, 3), padding=2, bias=False), (3, 9, 8)),
+    "groups": (lambda: nn.Conv2d(6, 4, 3, groups=2, padding=1), (6, 5, 5)),
+    "depthwise": (lambda: nn.Conv2d(4, 8, 3, groups=4, stride=2), (4, 7, 7)),
+    "same": (lambda: nn.Conv2d(3, 4, (4, 3), padding="same", dilation=(1, 2)), (3, 6, 7)),
+    "valid": (lambda: nn.Conv2d(3, 4, 2, padding="valid"), (3, 4, 4)),
+    "reflect": (lambda: nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), (3, 5, 5)),
+    "one pixel": (lambda: nn.Conv2d(3, 4, 3), (3, 3, 3)),
+    "conv1d": (lambda: nn.Conv1d(3, 4, 3, stride=2, padding=1), (3, 11)),
+    "conv3d": (lambda: nn.Conv3d(2, 4, (2, 3, 1), stride=(1, 2, 1), padding=(1, 0, 0)), (2, 4, 5, 3)),
+    "linear": (lambda: nn.Linear(5, 4), (5,)),
+    "tokens": (lambda: nn.Linear(5, 4, bias=False), (7, 5)),
+    "planes": (lambda: nn.Linear(5, 4), (3, 4, 5)),
+}
+
+
+def record(layer: nn.Module, images: Tensor) -> tuple[LayerCall, Tensor]:
+    kind = LayerKind.LINEAR if isinstance(layer, nn.Linear) else LayerKind.CONV
+    weight = layer.get_parameter("weight")
+    known = Layer("layer", kind, "weight", None, tuple(weight.shape), getattr(layer, "groups", 1), 1)
+    seen: list[LayerCall] = []
+    with torch.no_grad(), LayerTap(layer, [known], seen.append):  # type: ignore[arg-type]
+        output = layer(images)
+    (call,) = seen
+    return call, output
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("name", LAYERS)
+def test_weight_times_columns_is_the_output(name: str) -> None:
+    factory, shape = LAYERS[name]
+    torch.manual_seed(0)
+    layer = factory().double()
+    call, output = record(layer, torch.randn(3, *shape, dtype=torch.float64))
+    bias = 0 if call.bias is None else call.bias[:, None]
+    for step, offset in itertools.product((1, 2, 3, 5, 20), (0, 1, 2, 7, 31)):
+        grid = Grid(step, offset)
+        inputs = input_columns(call, grid)
+        weight = call.weight.reshape(call.groups, -1, inputs.shape[1])
+        wanted = output_columns(call, output, grid)
+        assert wanted.shape[1] > 0, "an image always gives at least one column"
+        torch.testing.assert_close((weight @ inputs).flatten(0, 1) + bias, wanted)
+        torch.testing.assert_close(call.run(), output)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_offsets_of_one_step_cover_every_position_once(name: str) -> None:
+    factory, shape = LAYERS[name]
+    call, output = record(factory(), torch.randn(2, *shape))
+    count, dims = positions(call, output)
+    step = 2
+    sizes = [output_columns(call, output, Grid(step, o)).shape[1] // 2 for o in range(step**dims)]
+    if min(count, *output.shape[2:], 99) >= step:
+        assert sum(sizes) == count
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=st.integers(1, 60), step=st.integers(1, 70), offset=st.integers(0, 10_000), dim=st.integers(0, 2))
+def test_a_grid_has_a_position_whatever_the_size(size: int, step: int, offset: int, dim: int) -> None:
+    chosen = range(*Grid(step, offset).index(dim, size).indices(size))
+    assert len(chosen) >= 1 and len(chosen) <= -(-size // step)
+
+
+@given(count=st.integers(1, 100_000), dims=st.integers(1, 3), limit=st.integers(1, 500))
+def test_the_step_leaves_about_the_limit(count: int, dims: int, limit: int) -> None:
+    step = grid_step(count, dims, limit)
+    assert grid_step(count, dims, None) == 1
+    assert step >= 1 and (step > 1 or count < limit * 1.5**dims + 1)
+    assert count / step**dims >= limit / 1.5**dims or step == 1

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from autoprune.calibration import accumulate
+from autoprune.calibration.moments import Moments
+from autoprune.calibration.statistics import calibrate, centred
+from autoprune.criteria.views import dense_weight
+from autoprune.data.inputs import Inputs
+from autoprune.errors import DataError
+from tests.small import NETWORKS, make_bench
+
+
+def data(groups: int, n: int, out: int, columns: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(n * columns)
+    x = torch.randn(groups, n, columns, generator=generator, dtype=torch.float64) + 1
+    return x, torch.randn(groups, out, columns, generator=generator, dtype=torch.float64) - 2
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    groups=st.integers(1, 3),
+    n=st.integers(1, 5),
+    out=st.integers(0, 3),
+    cuts=st.lists(st.integers(2, 9), min_size=1),
+)
+def test_a_sum_over_batches_is_all_at_once(groups: int, n: int, out: int, cuts: list[int]) -> None:
+    x, y = data(groups, n, out, sum(cuts))
+    total = Moments.of(x[..., :0], y[..., :0])
+    for inputs, targets in zip(x.split(cuts, -1), y.split(cuts, -1), strict=True):
+        total.add(Moments.of(inputs, targets))
+    whole = Moments.of(x, y)
+    assert total.count == whole.count
+    for name in ("second", "first", "cross", "target", "target_square"):
+        assert getattr(total, name).dtype == torch.float64
+        torch.testing.assert_close(getattr(total, name), getattr(whole, name))
+
+
+def test_moments_are_those_of_numpy() -> None:
+    x, y = data(2, 3, 2, 50)
+    moments = Moments.of(x, y)
+    for g in range(2):
+        both = np.cov(np.concatenate([x[g], y[g]]), bias=True)
+        np.testing.assert_allclose(moments.covariance(True)[g], both[:3, :3])
+        np.testing.assert_allclose(moments.cross_covariance(True)[g], both[:3, 3:])
+        np.testing.assert_allclose(moments.covariance(False)[g], x[g] @ x[g].T / 50)
+        np.testing.assert_allclose(moments.cross_covariance(False)[g], x[g] @ y[g].T / 50)
+        np.testing.assert_allclose(moments.mean[g, :, 0], x[g].mean(-1))
+        np.testing.assert_allclose(moments.target_mean[g], y[g].mean(-1))
+    assert float(moments.target_power(True)) == pytest.approx(float(y.var(-1, correction=0).sum()))
+    assert float(moments.target_power(False)) == pytest.approx(float(y.square().sum() / 50))
+
+
+def test_float32_products_summed_in_float64_are_enough() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 6, 20_000, generator=generator, dtype=torch.float64)
+    single = Moments.of(x[..., :0].float())
+    for part in x.float().split(256, -1):
+        single.add(Moments.of(part))
+    torch.testing.assert_close(single.covariance(True), Moments.of(x).covariance(True), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_calibration_does_not_depend_on_batches(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = NETWORKS[name]
+    model, images = small.model(dtype=torch.float64), small.images(24, dtype=torch.float64)
+    whole = make_bench(model, images).statistics
+    # So small that patches are made image by image.
+    monkeypatch.setattr(accumulate, "PATCH_ELEMENTS", 10)
+    parts = make_bench(model, images, chunks=5).statistics
+    assert whole.images == parts.images == 24 and list(whole.moments) == list(parts.moments)
+    for layer, moments in whole.moments.items():
+        assert moments.count == parts.moments[layer].count
+        torch.testing.assert_close(moments.second, parts.moments[layer].second)
+        torch.testing.assert_close(moments.first, parts.moments[layer].first)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_mean_output_follows_from_the_mean_input(name: str) -> None:
+    small = NETWORKS[name]
+    model, images = small.model(dtype=torch.float64), small.images(16, dtype=torch.float64)
+    bench = make_bench(model, images)
+    outputs: dict[str, Tensor] = {}
+    for layer in bench.graph.layers:
+        if layer.name in bench.statistics.moments:
+
+            def keep(module: object, args: object, output: Tensor, name: str = layer.name) -> None:
+                last = output.dim() - 1 if isinstance(module, torch.nn.Linear) else 1
+                outputs[name] = output.movedim(last, 0).flatten(1).mean(1)
+
+            model.get_submodule(layer.name).register_forward_hook(keep)
+    model(images)
+    for layer in bench.graph.layers:
+        if layer.name in outputs:
+            mean = (dense_weight(model, layer) @ bench.statistics.moments[layer.name].mean).flatten()
+            bias = 0 if layer.bias is None else model.get_parameter(layer.bias)
+            torch.testing.assert_close(mean + bias, outputs[layer.name], check_dtype=False)
+            inverse, matrix = bench.statistics.inverse(layer), bench.statistics.covariance(layer)
+            damping = 1e-6 * matrix.diagonal(dim1=-2, dim2=-1).mean()
+            eye = torch.eye(matrix.shape[-1], dtype=torch.float64)
+            torch.testing.assert_close(
+                inverse @ (matrix + damping * eye), eye.expand_as(matrix), atol=1e-6, rtol=0
+            )
+            assert centred(layer) == (layer.bias is not None or layer.norm is not None)
+
+
+def test_a_moving_grid_keeps_memory_and_loses_little() -> None:
+    small = NETWORKS["chain"]
+    model, images = small.model(), small.images(256)
+    every = make_bench(model, images, chunks=8).statistics
+    some = make_bench(model, images, chunks=8, positions=16).statistics
+    for name, moments in every.moments.items():
+        full, part = moments.covariance(True), some.moments[name].covariance(True)
+        assert moments.second.shape == some.moments[name].second.shape
+        assert float((full - part).norm() / full.norm()) < 0.25
+
+
+def test_no_image_and_inputs_that_are_not_finite_are_refused() -> None:
+    small = NETWORKS["chain"]
+    model, images = small.model(), small.images(4)
+    layers = make_bench(model, images).graph.layers
+    with pytest.raises(DataError, match="at least one image"):
+        calibrate(model, layers, [], damping=1e-3)
+    images[1, 0, 0, 0] = torch.nan
+    with pytest.raises(DataError, match="not finite"):
+        calibrate(model, layers, [Inputs((images,))], damping=1e-3)

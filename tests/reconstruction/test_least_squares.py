@@ -1,0 +1,196 @@
+"""Solutions against direct least squares on the data, and by the conditions that an optimum fulfils."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from autoprune.calibration.columns import Grid, input_columns, output_columns
+from autoprune.calibration.flow import Branch, FlowTap
+from autoprune.calibration.moments import Moments
+from autoprune.calibration.statistics import centred
+from autoprune.calibration.taps import LayerCall
+from autoprune.graph import Slicer
+from autoprune.reconstruction import Bench, Independent, Sequential, refit, restore
+from autoprune.reconstruction.independent import affected
+from autoprune.reconstruction.sequential import disturbed
+from tests.small import NETWORKS, make_bench, random_kept
+
+F64 = torch.float64
+
+
+def lstsq(inputs: Tensor, targets: Tensor, intercept: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Weight (out, n), constant (out,) and fitted targets for inputs (n, columns), targets (out, columns)."""
+    ones = torch.ones(1, inputs.shape[1], dtype=F64) if intercept else inputs.new_empty(0, inputs.shape[1])
+    design = torch.cat([inputs, ones])
+    solved = torch.linalg.lstsq(design.mT, targets.mT).solution.mT
+    constant = solved[:, -1] if intercept else targets.new_zeros(len(targets))
+    return solved[:, : len(inputs)], constant, solved @ design
+
+
+sizes = st.tuples(st.integers(0, 99), st.integers(1, 3), st.integers(1, 4), st.integers(2, 6))
+
+
+@settings(max_examples=30, deadline=None)
+@given(size=sizes, intercept=st.booleans(), data=st.data())
+def test_restore_and_refit_are_least_squares(
+    size: tuple[int, ...], intercept: bool, data: st.DataObject
+) -> None:
+    seed, groups, out, n = size
+    generator = torch.Generator().manual_seed(seed)
+    mix = torch.randn(groups, n, n, generator=generator, dtype=F64)
+    inputs = mix @ torch.randn(groups, n, 80, generator=generator, dtype=F64) + 1
+    weight = torch.randn(groups, out, n, generator=generator, dtype=F64)
+    kept = sorted(data.draw(st.sets(st.integers(0, n - 1), min_size=1)))
+    columns = torch.tensor(kept)
+    targets = weight @ inputs
+    solution = restore(weight, Moments.of(inputs), columns, intercept, 1e-13)
+    fitted = refit(weight[:, :, columns], Moments.of(inputs[:, columns], targets), intercept, 1e-13)
+    lost = power = 0.0
+    for g in range(groups):
+        direct, constant, reached = lstsq(inputs[g, columns], targets[g], intercept)
+        for found in (solution, fitted):
+            torch.testing.assert_close(found.weight[g], direct, rtol=1e-5, atol=1e-6)
+            assert (found.shift is not None) == intercept
+            if found.shift is not None:
+                torch.testing.assert_close(found.shift[g], constant, rtol=1e-5, atol=1e-6)
+        lost += float((reached - targets[g]).square().sum())
+        middle = targets[g].mean(1, keepdim=True) if intercept else 0
+        power += float((targets[g] - middle).square().sum())
+    assert solution.relative_error == pytest.approx(lost / power, abs=1e-9)
+    assert fitted.relative_error == pytest.approx(lost / power, abs=1e-9)
+
+
+def test_damping_pulls_towards_the_weight_that_was_there() -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(1, 5, 40, generator=generator, dtype=F64)
+    weight = torch.randn(1, 3, 5, generator=generator, dtype=F64)
+    moments, columns = Moments.of(inputs), torch.tensor([0, 2, 3])
+    distances, errors = [], []
+    for damping in (0.0, 1e-2, 1.0, 1e2, 1e9):
+        found = restore(weight, moments, columns, True, damping)
+        distances.append(float((found.weight - weight[:, :, columns]).norm()))
+        errors.append(found.relative_error)
+        mean_power = float(moments.covariance(True)[0].diagonal()[columns].mean())
+        assert found.damping == pytest.approx(damping * mean_power)
+    assert distances == sorted(distances, reverse=True) and distances[-1] < 1e-6
+    assert errors == sorted(errors)
+    everything = restore(weight, moments, torch.arange(5), True, 10.0)
+    torch.testing.assert_close(everything.weight, weight)
+    assert everything.relative_error < 1e-20
+
+
+def test_a_singular_system_is_a_value_and_no_exception() -> None:
+    inputs = torch.zeros(1, 4, 10, dtype=F64)
+    inputs[:, :2] = torch.randn(10, generator=torch.Generator().manual_seed(0), dtype=F64)
+    weight = torch.ones(1, 2, 4, dtype=F64)
+    for damping in (0.0, 1e-9):
+        found = restore(weight, Moments.of(inputs), torch.tensor([1, 2, 3]), False, damping)
+        assert bool(found.weight.isfinite().all()) and found.relative_error < 1e-6
+    nothing = restore(weight, Moments.of(inputs * 0), torch.tensor([1]), True, 1e-3)
+    assert bool(nothing.weight.isfinite().all()) and nothing.relative_error == 0
+
+
+class Record:
+    """Inputs and outputs (residual sums, where a layer enters one) of every layer, as columns."""
+
+    def __init__(self, network: nn.Module, bench: Bench) -> None:
+        self.inputs: dict[str, Tensor] = {}
+        self.own: dict[str, Tensor] = {}
+        self.aims: dict[str, Tensor] = {}
+        with torch.no_grad(), FlowTap(network, [x for x in bench.graph.layers], self):
+            bench.chunks[0].call(network)
+
+    def on_layer(self, call: LayerCall) -> Tensor:
+        output = call.run()
+        self.inputs[call.layer.name] = input_columns(call, Grid())
+        self.own[call.layer.name] = self.aims[call.layer.name] = output_columns(call, output, Grid()).clone()
+        return output
+
+    def on_sum(self, branch: Branch, other: Tensor, total: Tensor) -> None:
+        self.aims[branch.call.layer.name] = output_columns(branch.call, total, Grid()).clone()
+
+
+def centre(columns: Tensor) -> Tensor:
+    return columns - columns.mean(-1, keepdim=True)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_independent_is_least_squares_on_the_dense_inputs(network: str) -> None:
+    small = NETWORKS[network]
+    bench = make_bench(small.model(dtype=F64), small.images(64, dtype=F64), damping=1e-13)
+    kept = random_kept(bench.graph, 0.7)
+    pruned = Slicer(bench.model, bench.graph).build(kept).eval()
+    Independent().restore(bench, pruned, kept)
+    dense = Record(bench.model, bench)
+    assert affected(bench, kept)
+    for layer in affected(bench, kept):
+        inputs = dense.inputs[layer.name][:, bench.columns(layer, kept)]
+        outputs = dense.own[layer.name].unflatten(0, (layer.groups, -1))
+        direct = [lstsq(x, y, centred(layer)) for x, y in zip(inputs, outputs, strict=True)]
+        rows = bench.rows(layer, kept)
+        found = pruned.get_parameter(layer.weight).reshape(len(rows), -1)
+        torch.testing.assert_close(found, torch.cat([d[0] for d in direct])[rows], rtol=1e-4, atol=1e-5)
+        constant = torch.cat([d[1] for d in direct])[rows]
+        if layer.bias is not None:
+            torch.testing.assert_close(pruned.get_parameter(layer.bias).data, constant, rtol=1e-4, atol=1e-5)
+        elif layer.norm is not None:
+            moved = bench.model.get_buffer(f"{layer.norm}.running_mean")[rows] - constant
+            mean = pruned.get_buffer(f"{layer.norm}.running_mean")
+            torch.testing.assert_close(mean, moved, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("chunks", [1, 3])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_sequential_is_optimal_on_the_pruned_networks_own_inputs(network: str, chunks: int) -> None:
+    small = NETWORKS[network]
+    images = small.images(66, dtype=F64)
+    bench = make_bench(small.model(dtype=F64), images, damping=1e-12, chunks=chunks)
+    kept = random_kept(bench.graph, 0.6)
+    pruned = Slicer(bench.model, bench.graph).build(kept).eval()
+    Sequential().restore(bench, pruned, kept)
+    whole = make_bench(bench.model, images)
+    dense, found = Record(bench.model, whole), Record(pruned, whole)
+    assert disturbed(bench, kept)
+    for layer in disturbed(bench, kept):
+        rows = bench.rows(layer, kept)
+        left = dense.aims[layer.name][rows] - found.aims[layer.name]
+        inputs = found.inputs[layer.name]
+        if centred(layer):
+            inputs = centre(inputs)
+        product = left.unflatten(0, (len(inputs), -1)) @ inputs.mT
+        scale = dense.aims[layer.name][rows].norm() * inputs.norm()
+        assert float(product.norm() / scale) < 1e-6, (
+            f"{layer.name}: the residue is not orthogonal to the input"
+        )
+        if layer.name in bench.targets.residual or layer.bias is not None:
+            assert float(left.mean(1).norm()) < 1e-6
+        elif layer.norm is not None:
+            mean = pruned.get_buffer(f"{layer.norm}.running_mean")
+            moved = mean - bench.model.get_buffer(f"{layer.norm}.running_mean")[rows]
+            torch.testing.assert_close(moved, -left.mean(1), rtol=1e-4, atol=1e-6)
+
+
+def test_layers_that_end_in_a_sum_aim_at_the_sum() -> None:
+    small = NETWORKS["residual"]
+    bench = make_bench(small.model(), small.images(8))
+    assert bench.targets.residual == {"a2.0", "b2.0"}
+    for name in ("chain", "concat", "grouped"):
+        plain = NETWORKS[name]
+        assert not make_bench(plain.model(), plain.images(8)).targets.residual
+
+
+def test_layers_before_the_first_pruned_one_stay() -> None:
+    small = NETWORKS["chain"]
+    bench = make_bench(small.model(), small.images(16))
+    last = bench.graph.groups[-1]
+    kept = {last.name: torch.arange(last.width - 1)}
+    assert [layer.name for layer in disturbed(bench, kept)] == [bench.graph.layers[-1].name]
+    pruned = Slicer(bench.model, bench.graph).build(kept).eval()
+    Sequential().restore(bench, pruned, kept)
+    for name, tensor in bench.model.state_dict().items():
+        if name.startswith(("0.", "2.")):
+            assert tensor.equal(pruned.state_dict()[name])

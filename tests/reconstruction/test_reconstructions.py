@@ -1,0 +1,124 @@
+"""What every registered reconstruction must do, on every small network."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autoprune.graph import Slicer
+from autoprune.reconstruction import Bench, reconstructions
+from tests.small import NETWORKS, duplicate_channel, make_bench, random_kept, relative_error
+
+METHODS = list(reconstructions)
+RESTORING = sorted(set(METHODS) - {"none"})
+each_network = pytest.mark.parametrize("network", NETWORKS)
+each_method = pytest.mark.parametrize("method", METHODS)
+
+
+def prepared(network: str, dtype: torch.dtype = torch.float64, chunks: int = 1) -> tuple[Bench, Tensor]:
+    small = NETWORKS[network]
+    images = small.images(48, dtype=dtype)
+    return make_bench(small.model(dtype=dtype), images, chunks=chunks), images
+
+
+def restored(bench: Bench, method: str, kept: dict[str, Tensor]) -> nn.Module:
+    pruned = Slicer(bench.model, bench.graph).build(kept).eval()
+    reconstructions[method]().restore(bench, pruned, kept)
+    return pruned
+
+
+def test_the_promised_methods_are_there() -> None:
+    assert set(METHODS) >= {"none", "independent", "sequential"}
+
+
+@each_network
+@each_method
+def test_keeping_all_is_the_identity(network: str, method: str) -> None:
+    bench, images = prepared(network, torch.float32)
+    for kept in ({}, bench.graph.all_kept()):
+        found = restored(bench, method, kept)
+        torch.testing.assert_close(found(images), bench.model(images), rtol=0, atol=0)
+
+
+@each_network
+@each_method
+def test_the_dense_network_is_untouched_and_the_result_repeats(network: str, method: str) -> None:
+    bench, _ = prepared(network, torch.float32, chunks=2)
+    before = copy.deepcopy(bench.model.state_dict())
+    kept = random_kept(bench.graph)
+    first, second = restored(bench, method, kept), restored(bench, method, kept)
+    for name, tensor in bench.model.state_dict().items():
+        assert tensor.equal(before[name]), name
+    assert not bench.model.training and not first.training
+    for name, tensor in first.state_dict().items():
+        assert tensor.equal(second.state_dict()[name]), name
+        assert tensor.dtype == before[name].dtype and bool(tensor.isfinite().all())
+    assert type(first) is type(bench.model)
+    assert all(parameter.requires_grad for parameter in first.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("share", [0.3, 0.7])
+@each_network
+@pytest.mark.parametrize("method", RESTORING)
+def test_outputs_are_nearer_to_the_dense_ones_than_without(
+    network: str, method: str, share: float, dtype: torch.dtype
+) -> None:
+    bench, images = prepared(network, dtype)
+    kept = random_kept(bench.graph, share)
+    plain = relative_error(restored(bench, "none", kept), bench.model, images)
+    found = restored(bench, method, kept)
+    assert found(images).dtype == dtype
+    assert relative_error(found, bench.model, images) <= plain * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("method", RESTORING)
+@each_network
+def test_one_channel_per_group_still_works(network: str, method: str) -> None:
+    bench, images = prepared(network, torch.float32)
+    assert bool(restored(bench, method, random_kept(bench.graph, 0.0))(images).isfinite().all())
+
+
+@pytest.mark.parametrize("method", RESTORING)
+@each_network
+def test_a_channel_computed_twice_is_not_missed(network: str, method: str) -> None:
+    small = NETWORKS[network]
+    model, images = small.model(dtype=torch.float64), small.images(64, dtype=torch.float64)
+    groups = make_bench(model, images[:1]).graph.groups
+    for group in groups:
+        duplicate_channel(model, group, 0, group.width - 1)
+    bench = make_bench(model, images, damping=1e-11, chunks=2)
+    unseen = small.images(16, seed=5, dtype=torch.float64)
+    for gone in (slice(0, -1), slice(1, None)):
+        kept = {group.name: torch.arange(group.width)[gone] for group in groups}
+        assert relative_error(restored(bench, method, kept), model, unseen) < 1e-6
+        assert relative_error(restored(bench, "none", kept), model, unseen) > 1e-6
+
+
+@pytest.mark.parametrize("method", RESTORING)
+def test_dead_channels_do_no_harm(method: str) -> None:
+    small = NETWORKS["chain"]
+    model = small.model()
+    with torch.no_grad():
+        for norm in (model[0][1], model[2][1]):  # type: ignore[index]
+            norm.weight[:3], norm.bias[:3] = 0, -1
+    bench = make_bench(model, small.images(32))
+    images = small.images(32)
+    kept = {group.name: torch.arange(2, group.width) for group in bench.graph.groups[:2]}
+    found = restored(bench, method, kept)
+    assert relative_error(found, model, images) < 1e-8
+    everything_dead = {group.name: torch.arange(2) for group in bench.graph.groups[:2]}
+    assert bool(restored(bench, method, everything_dead)(images).isfinite().all())
+
+
+@each_network
+def test_a_few_positions_per_image_are_nearly_as_good(network: str) -> None:
+    small = NETWORKS[network]
+    model, images = small.model(), small.images(128)
+    bench = make_bench(model, images, chunks=4, positions=9, damping=1e-4)
+    kept = random_kept(bench.graph, 0.7)
+    plain = relative_error(restored(bench, "none", kept), model, images)
+    assert relative_error(restored(bench, "sequential", kept), model, images) < plain

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoprune.errors import BudgetError, StudyError
+from autoprune.searching.front import Dense, Front, Point
+
+DENSE = Dense(macs=1000, params=100, bytes=400, accuracy=0.9)
+
+
+def point(trial: int, macs: int, accuracy: float, params: int = 50) -> Point:
+    return Point(
+        trial=trial,
+        macs=macs,
+        macs_ratio=macs / 1000,
+        params=params,
+        params_ratio=params / 100,
+        bytes=4 * params,
+        accuracy=accuracy,
+        accuracy_before_reconstruction=0.1,
+        output_error=0.5,
+        widths={"a": 3},
+        rates={"a": 0.25},
+        batch_removal=2,
+        criterion="l1",
+        kept={"a": torch.tensor([0, 1, 2])},
+    )
+
+
+trials = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), max_size=25).map(
+    lambda pairs: [point(n, macs * 100, accuracy / 10) for n, (macs, accuracy) in enumerate(pairs)]
+)
+
+
+@given(trials)
+def test_a_front_is_what_no_other_trial_beats(found: list[Point]) -> None:
+    front = list(Front("s", DENSE, found))
+    assert len(front) == len(Front("s", DENSE, found)) and [p.macs for p in front] == sorted(
+        p.macs for p in front
+    )
+    for one in front:
+        assert not any(
+            o.macs <= one.macs
+            and o.accuracy >= one.accuracy
+            and (o.macs, o.accuracy) != (one.macs, one.accuracy)
+            for o in found
+        )
+    for other in found:
+        assert any(o.macs <= other.macs and o.accuracy >= other.accuracy for o in front)
+    assert len({(p.macs, p.accuracy) for p in front}) == len(front)
+
+
+@given(trials, st.integers(1, 1000))
+def test_best_is_the_most_accurate_within_the_bound(found: list[Point], bound: int) -> None:
+    front, inside = Front("s", DENSE, found), [p for p in found if p.macs <= bound]
+    if inside:
+        best = front.best(macs=bound if bound > 1 else 1000)
+        assert best.macs <= bound or bound == 1
+        assert best.accuracy == max(p.accuracy for p in (inside if bound > 1 else found))
+    elif bound > 1:
+        with pytest.raises(BudgetError):
+            front.best(macs=bound)
+
+
+def test_best_within_several_bounds() -> None:
+    found = [point(0, 400, 0.8, params=60), point(1, 450, 0.7, params=40), point(2, 900, 0.85, params=90)]
+    front = Front("s", DENSE, found)
+    assert front.best().trial == 2
+    assert front.best(macs=0.5).trial == front.best(macs=500).trial == 0
+    assert front.best(macs=0.5, params=0.5).trial == front.best(params=50).trial == 1
+    assert front.best(macs=0.5, bytes=160).trial == 1
+    assert front.best(macs=1.0).trial == 2
+    with pytest.raises(BudgetError, match=r"macs <= 300.*the least so far: macs 400"):
+        front.best(macs=0.3)
+    with pytest.raises(BudgetError, match=r"macs <= 420, params <= 50.*macs 400, params 40"):
+        front.best(macs=420, params=50)
+    with pytest.raises(BudgetError, match="no finished trial yet"):
+        Front("s", DENSE, []).best(macs=0.5)
+
+
+def test_json_has_the_promised_keys_in_order_of_macs() -> None:
+    front = Front("s", DENSE, [point(0, 900, 0.8), point(1, 400, 0.7), point(2, 500, 0.6)])
+    document = json.loads(json.dumps(front.to_json(), allow_nan=False))
+    assert set(document) == {"study", "dense", "front"}
+    assert {"macs", "params", "accuracy"} <= set(document["dense"])
+    assert [entry["trial"] for entry in document["front"]] == [1, 0]
+    assert {
+        "trial",
+        "macs",
+        "macs_ratio",
+        "params",
+        "params_ratio",
+        "accuracy",
+        "accuracy_before_reconstruction",
+        "widths",
+        "rates",
+        "batch_removal",
+        "criterion",
+    } <= set(document["front"][0])
+    assert document["front"][0]["widths"] == {"a": 3} and document["front"][0]["rates"] == {"a": 0.25}
+
+
+def test_single_trials() -> None:
+    front = Front("s", DENSE, [point(3, 900, 0.8)])
+    assert front.of_trial(3).macs == 900
+    with pytest.raises(StudyError, match="no finished trial 4"):
+        front.of_trial(4)
+    with pytest.raises(StudyError, match="without its model"):
+        front.of_trial(3).build()

@@ -1,0 +1,346 @@
+"""Studies continue, survive being killed, and refuse to be mistaken for others."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from autoprune.errors import AutopruneError, BudgetError, ConfigError, DataError, StudyError
+from autoprune.graph import count_macs
+from autoprune.searching import attributes as attr
+from autoprune.searching.engine import Engine
+from autoprune.searching.front import Front
+from autoprune.searching.strategies import strategies
+from autoprune.searching.study import finished, open_storage, read_front, sweep_dead
+from tests.small import NETWORKS
+
+MakeEngine = Callable[..., Engine]
+ROOT = Path(__file__).parents[2]
+
+
+def record(front: Front) -> list[dict[str, Any]]:
+    return [point.to_json() for point in front.trials]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_point_is_what_it_says(make_engine: MakeEngine, network: str) -> None:
+    engine = make_engine(network, trials=14, batch_removal=(1, 2))
+    front = engine.search()
+    assert len(front.trials) == 14 and len(front) >= 1
+    example = engine.example
+    for point in front.trials:
+        built = point.build()
+        assert engine.task.metric(built) == point.accuracy
+        assert count_macs(built, example.args, example.kwargs) == point.macs
+        assert sum(parameter.numel() for parameter in built.parameters()) == point.params
+        assert {name: len(indices) for name, indices in point.kept.items()} == point.widths
+        assert point.rates == {n: 1 - w / engine.graph.widths[n] for n, w in point.widths.items()}
+        assert point.macs_ratio == point.macs / front.dense.macs and point.batch_removal in (1, 2)
+        json.dumps(point.to_json(), allow_nan=False)
+    assert front.dense.macs == count_macs(engine.task.model, example.args, example.kwargs)
+    assert front.dense.accuracy == engine.task.metric(engine.task.model)
+
+
+@pytest.mark.parametrize("strategy", list(strategies))
+@pytest.mark.parametrize("network", ["residual", "grouped"])
+def test_every_strategy_holds_the_budget_and_repeats(
+    make_engine: MakeEngine, network: str, strategy: str
+) -> None:
+    budget = {"macs": 0.6, "params": 0.7}
+    engine = make_engine(
+        network, strategy=strategy, budget=budget, trials=26, seed=5, multiple_of=2, min_kept=0.2
+    )
+    front = engine.search()
+    assert len(front.trials) == 26
+    for point in front.trials:
+        assert point.macs <= 0.6 * front.dense.macs and point.params <= 0.7 * front.dense.params
+        for name, kept in point.widths.items():
+            width = engine.graph.widths[name]
+            assert kept >= 0.2 * width and (kept % 2 == 0 or kept == width)
+    again = make_engine(
+        network, strategy=strategy, budget=budget, trials=26, seed=5, multiple_of=2, min_kept=0.2
+    )
+    assert record(again.search()) == record(front)
+    assert len({tuple(point.widths.items()) for point in front.trials}) > 2
+
+
+@pytest.mark.parametrize("strategy", list(strategies))
+def test_a_resumed_study_equals_an_uninterrupted_one(
+    make_engine: MakeEngine, strategy: str, tmp_path: Path
+) -> None:
+    whole = make_engine(strategy=strategy, trials=12).search()
+    path = str(tmp_path / "deep" / "study.journal")
+    for total in (3, 12, 12, 5):
+        front = make_engine(strategy=strategy, storage=path, trials=total).search()
+    assert record(front) == record(whole)
+    assert record(read_front(path, "study")) == record(whole)
+
+
+def test_a_timeout_starts_no_further_trial(make_engine: MakeEngine) -> None:
+    engine = make_engine(trials=20)
+    assert len(engine.search(timeout=0).trials) == 0
+    assert len(engine.search(trials=2).trials) == 2
+
+
+KILLED_AT = (1, 2, 9, 12)
+"""Calls of the metric: one for the dense network, then two per trial."""
+
+SCRIPT = """
+import os, signal, sys
+from tests.searching.conftest import engine_for
+
+def deadly(path, calls):
+    engine, left = engine_for(storage=path, trials=10), [calls]
+    metric = engine.task.metric
+    def count_down(network):
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return metric(network)
+    object.__setattr__(engine.task, "metric", count_down)
+    engine.search()
+
+_ = engine_for().graph  # torch.export takes seconds to import: once, before the forks
+for calls in map(int, sys.argv[2:]):
+    child = os.fork()
+    if child == 0:
+        deadly(f"{sys.argv[1]}/{calls}.journal", calls)
+    else:
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, status
+"""
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of studies whose search was killed at some call of the metric; one import serves all."""
+    folder = tmp_path_factory.mktemp("killed")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", SCRIPT, str(folder), *map(str, KILLED_AT)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("calls", KILLED_AT)
+def test_kill_9_in_the_middle_loses_no_finished_trial(
+    make_engine: MakeEngine, killed: Path, calls: int
+) -> None:
+    path = str(killed / f"{calls}.journal")
+    before = record(read_front(path, "study")) if calls > 1 else []
+    assert len(before) == max(0, (calls - 2) // 2)
+    assert len(make_engine(storage=path, trials=10).search().trials) == 10
+    after = record(read_front(path, "study"))
+    assert after[: len(before)] == before and len(after) == 10
+    study = optuna.load_study(storage=open_storage(path), study_name="study")
+    states = [trial.state for trial in study.get_trials(deepcopy=False)]
+    assert states.count(TrialState.RUNNING) == 0
+    assert states.count(TrialState.FAIL) == (1 if calls > 1 else 0)
+    lost = [trial.params for trial in study.get_trials() if trial.state is TrialState.FAIL]
+    waiting = [t.system_attrs["fixed_params"] for t in study.get_trials() if t.state is TrialState.WAITING]
+    assert all(params in [*waiting, *(trial.params for trial in finished(study))] for params in lost)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"seed": 1}, "model"),
+        ({"data": "other"}, "data"),
+        ({"min_kept": 0.5}, "min_kept"),
+        ({"multiple_of": 2}, "multiple_of"),
+        ({"budget": {"macs": 0.9}}, "budget"),
+        ({"criterion": "l1"}, "criterion"),
+        ({"batch_removal": (1,)}, "batch_removal"),
+        ({"reconstruction": "none"}, "reconstruction"),
+        ({"damping": 0.5}, "damping"),
+        ({"batch_norm": True}, "batch_norm"),
+        ({"ignore": ("4",)}, "groups"),
+    ],
+)
+def test_a_study_of_another_search_is_refused_by_field(
+    make_engine: MakeEngine, tmp_path: Path, change: dict[str, Any], field: str
+) -> None:
+    path = tmp_path / "study.journal"
+    make_engine(storage=str(path), trials=1).search()
+    before = path.read_bytes()
+    engine = make_engine(storage=str(path), **change)
+    with pytest.raises(StudyError, match=f"made for another search.*{field}.*stored") as caught:
+        engine.search()
+    assert "\n" not in str(caught.value)
+    assert "profile" not in vars(engine) and "bench" not in vars(engine), "long work began"
+    assert path.read_bytes() == before
+
+
+def test_the_strategy_and_the_number_of_trials_may_change(make_engine: MakeEngine, tmp_path: Path) -> None:
+    path = str(tmp_path / "study.journal")
+    make_engine(storage=path, trials=2).search()
+    assert len(make_engine(storage=path, trials=4, strategy="random").search().trials) == 4
+
+
+def test_trials_of_the_dead_are_swept_and_those_of_the_living_kept(make_engine: MakeEngine) -> None:
+    engine = make_engine(trials=3)
+    engine.search()
+    study = engine.study
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()
+    host = study.get_trials()[0].user_attrs[attr.WORKER].rpartition("/")[0]
+    owners = {"dead": f"{host}/{child.pid}", "init": f"{host}/1", "away": "elsewhere/7", "unsigned": None}
+    numbers = {}
+    for name, owner in owners.items():
+        trial = study.ask()
+        if owner is not None:
+            trial.set_user_attr(attr.WORKER, owner)
+        numbers[name] = trial.number
+    assert sweep_dead(study) == 2
+    states = {name: study.get_trials()[number].state for name, number in numbers.items()}
+    assert states == {
+        "dead": TrialState.FAIL,
+        "unsigned": TrialState.FAIL,
+        "init": TrialState.RUNNING,
+        "away": TrialState.RUNNING,
+    }
+    assert len(engine.front().trials) == 3, "a front can be read while trials run"
+    assert len(engine.search(trials=5).trials) == 5
+
+
+def test_attributes_are_plain_json_and_enough_to_build_again(make_engine: MakeEngine, tmp_path: Path) -> None:
+    path = str(tmp_path / "study.journal")
+    first = make_engine(storage=path, trials=3)
+    first.search()
+    study = optuna.load_study(storage=open_storage(path, create=False), study_name="study")
+    assert json.loads(json.dumps(study.user_attrs, allow_nan=False)) == study.user_attrs
+    for trial in finished(study):
+        stored = trial.user_attrs
+        assert json.loads(json.dumps(stored, allow_nan=False)) == stored
+        assert set(stored) >= {
+            attr.WIDTHS,
+            attr.KEPT,
+            attr.COSTS,
+            attr.BEFORE,
+            attr.OUTPUT_ERROR,
+            attr.CRITERION,
+            attr.BATCH,
+            attr.PROVENANCE,
+            attr.WORKER,
+        }
+        assert set(stored[attr.PROVENANCE]) == {"model", "data", "seed", "versions"}
+        kept = attr.unpack_all(stored[attr.KEPT])
+        assert first.task.metric(first.evaluator.build(kept)) == trial.values[0]
+    assert study.metric_names == ["accuracy", "macs_ratio"]
+
+
+@pytest.mark.parametrize("name", [attr.WIDTHS, attr.KEPT, attr.COSTS, attr.BEFORE, attr.BATCH])
+def test_a_trial_without_an_attribute_is_damaged(make_engine: MakeEngine, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "study.journal"
+    make_engine(storage=str(path), trials=2).search()
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not ('"trial_id"' in line and f'"{name}"' in line)))
+    with pytest.raises(StudyError, match="trial 0 of the study is damaged"):
+        read_front(str(path), "study")
+
+
+def test_studies_that_are_not_ours_are_refused(make_engine: MakeEngine, tmp_path: Path) -> None:
+    path = str(tmp_path / "study.journal")
+    study = optuna.create_study(
+        storage=open_storage(path), study_name="study", directions=["maximize", "minimize"]
+    )
+    with pytest.raises(StudyError, match="not made by autoprune, or has not begun"):
+        read_front(path, "study")
+    study.add_trial(optuna.create_trial(values=[0.5, 0.5]))
+    with pytest.raises(StudyError, match="not made by autoprune"):
+        make_engine(storage=path).search()
+    with pytest.raises(StudyError, match="holds no study 'other'; it holds: study"):
+        read_front(path, "other")
+    single = optuna.create_study(storage=open_storage(path), study_name="single")
+    single.optimize(lambda trial: 1.0, n_trials=1)
+    with pytest.raises(StudyError):
+        read_front(path, "single")
+
+
+def test_another_schema_is_refused(make_engine: MakeEngine, tmp_path: Path) -> None:
+    path = str(tmp_path / "study.journal")
+    make_engine(storage=path, trials=1).search()
+    optuna.load_study(storage=open_storage(path), study_name="study").set_user_attr(attr.SCHEMA_VERSION, 99)
+    for read in (lambda: read_front(path, "study"), lambda: make_engine(storage=path).search()):
+        with pytest.raises(StudyError, match="schema 99"):
+            read()
+
+
+def test_reading_never_creates_a_storage(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "no.journal"
+    with pytest.raises(StudyError, match="does not exist"):
+        read_front(str(path), "study")
+    assert not path.parent.exists()
+    with pytest.raises(StudyError) as caught:
+        read_front(f"sqlite:///{tmp_path}/no.db", "study")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "no.db").exists()
+
+
+@pytest.mark.parametrize(
+    "storage", ["folder", "file/inside.journal", "mysql://me:secret@nowhere/db", "odd://x"]
+)
+def test_storages_that_cannot_be_opened(tmp_path: Path, storage: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    path = storage if "://" in storage else str(tmp_path / storage)
+    for create in (True, False):
+        with pytest.raises(StudyError) as caught:
+            open_storage(path, create=create)
+        assert "\n" not in str(caught.value) and "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_journal_is_refused_and_left_as_it_is(
+    make_engine: MakeEngine, tmp_path: Path
+) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("my notes\n")
+    for use in (lambda: make_engine(storage=str(path)).search(), lambda: read_front(str(path), "study")):
+        with pytest.raises(StudyError):
+            use()
+        assert path.read_text() == "my notes\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"criterion": "secondmoment"}, ConfigError),
+        ({"strategy": "simulated annealing"}, ConfigError),
+        ({"reconstruction": "parallel"}, ConfigError),
+        ({"budget": {"macs": 1e-6}}, BudgetError),
+        ({"budget": {"flops": 0.5}}, ConfigError),
+        ({"ignore": ("*",)}, AutopruneError),
+    ],
+)
+def test_bad_options_are_refused_before_long_work(
+    make_engine: MakeEngine, options: dict[str, Any], error: type[AutopruneError]
+) -> None:
+    with pytest.raises(error) as caught:
+        engine = make_engine(**options)
+        object.__setattr__(engine.task, "metric", None)
+        engine.search()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_metric_that_fails_later_leaves_the_study_usable(make_engine: MakeEngine, tmp_path: Path) -> None:
+    path = str(tmp_path / "study.journal")
+    engine, calls = make_engine(storage=path, trials=6), [0]
+    metric = engine.task.metric
+
+    def failing(network: Any) -> float:
+        calls[0] += 1
+        return float("nan") if calls[0] == 6 else metric(network)
+
+    object.__setattr__(engine.task, "metric", failing)
+    with pytest.raises(DataError, match="finite"):
+        engine.search()
+    assert len(make_engine(storage=path, trials=6).search().trials) == 6

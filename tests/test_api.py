@@ -1,0 +1,206 @@
+"""`autoprune.search` as a user calls it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import autoprune
+from autoprune.errors import AutopruneError, BudgetError, ConfigError, DataError, ModelError, StudyError
+from autoprune.graph import count_macs
+from autoprune.searching.engine import Engine
+from tests.small import NETWORKS, Residual
+
+SMALL = NETWORKS["residual"]
+IMAGES = SMALL.images(32)
+UNSEEN = SMALL.images(48, seed=8)
+
+
+def labelled() -> list[tuple[Tensor, Tensor]]:
+    with torch.no_grad():
+        labels = SMALL.model()(UNSEEN).argmax(1)
+    return list(zip(UNSEEN.chunk(3), labels.chunk(3), strict=True))
+
+
+def quality(network: nn.Module) -> float:
+    return -float((network(UNSEEN) - SMALL.model()(UNSEEN)).detach().square().mean())
+
+
+class Pair(nn.Module):
+    """Two inputs by keyword or position; the second is added to the first's features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right, self.head = nn.Linear(6, 8), nn.Linear(4, 8), nn.Linear(8, 3)
+
+    def forward(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.head(torch.relu(self.left(a) + self.right(b)))}
+
+
+def search(model: nn.Module | None = None, **changes: Any) -> autoprune.Front:
+    options: dict[str, Any] = {"calibration": IMAGES, "evaluate": quality, "trials": 3, **changes}
+    return autoprune.search(SMALL.model() if model is None else model, **options)
+
+
+def test_a_front_from_a_tensor_and_a_loader() -> None:
+    model = SMALL.model().train()
+    before = copy.deepcopy(model.state_dict())
+    front = autoprune.search(model, calibration=IMAGES, validation=labelled(), trials=20)
+    assert len(front.trials) == 20 and front.dense.accuracy == 1.0
+    point = front.best(macs=0.5)
+    assert point.macs <= front.dense.macs / 2
+    small = point.build()
+    assert type(small) is Residual and not small.training and model.training
+    assert all(tensor.equal(model.state_dict()[name]) for name, tensor in before.items())
+    assert all(module.training for module in model.modules())
+    assert count_macs(small, (IMAGES[:1],)) == point.macs
+    hits = sum(int((small(x).argmax(1) == y).sum()) for x, y in labelled())
+    assert hits / 48 == point.accuracy
+    json.dumps(front.to_json(), allow_nan=False)
+    small.train()(IMAGES).sum().backward()
+
+
+class Stream:
+    """A loader that is only an iterable, and yields labels too."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([(part, torch.zeros(len(part), dtype=torch.int64)) for part in IMAGES.chunk(4)])
+
+
+def test_every_way_to_give_calibration_images_is_the_same() -> None:
+    labels = torch.zeros(len(IMAGES), dtype=torch.int64)
+    loader = DataLoader(TensorDataset(IMAGES, labels), batch_size=7)
+    ways: list[Any] = [IMAGES, [IMAGES], list(IMAGES.chunk(3)), loader, Stream(), iter(IMAGES.chunk(2))]
+    fronts = [search(calibration=way).trials for way in ways]
+    for front in fronts:
+        assert [point.widths for point in front] == [point.widths for point in fronts[0]]
+        # Rounding depends on where an image lies in memory.
+        accuracies = [point.accuracy for point in fronts[0]]
+        assert [point.accuracy for point in front] == pytest.approx(accuracies, rel=1e-3)
+
+
+@pytest.mark.parametrize("keywords", [False, True])
+def test_inputs_may_be_tuples_or_dicts(keywords: bool) -> None:
+    torch.manual_seed(0)
+    a, b = torch.randn(40, 6), torch.randn(40, 4)
+    model = Pair()
+    calibration: Any = {"a": a, "b": b} if keywords else [(a[:20], b[:20]), (a[20:], b[20:])]
+
+    def evaluate(network: nn.Module) -> float:
+        return -float((network(a, b)["logits"] - model(a, b)["logits"]).detach().square().mean())
+
+    front = autoprune.search(model, calibration=calibration, evaluate=evaluate, trials=4)
+    assert front.dense.accuracy == 0 and all(type(point.build()) is Pair for point in front)
+    assert all(point.accuracy == evaluate(point.build()) for point in front.trials)
+
+
+def test_float64_stays_float64() -> None:
+    front = search(
+        SMALL.model(dtype=torch.float64), calibration=IMAGES.double(), evaluate=lambda network: 1.0
+    )
+    assert front.points[0].build()(IMAGES.double()).dtype == torch.float64
+
+
+def test_a_stored_search_continues(tmp_path: Path) -> None:
+    storage = str(tmp_path / "s.journal")
+    first = search(storage=storage, trials=2)
+    more = search(storage=storage, trials=4)
+    assert [p.to_json() for p in more.trials[:2]] == [p.to_json() for p in first.trials]
+    assert len(more.trials) == 4 and len(search(storage=storage, trials=1).trials) == 4
+    with pytest.raises(StudyError, match=r"model: stored"):
+        search(SMALL.model(seed=1), storage=storage)
+    with pytest.raises(StudyError, match=r"data: stored"):
+        search(calibration=IMAGES + 1, storage=storage)
+    assert len(search(storage=storage, calibration=IMAGES + 1, name="other", trials=1).trials) == 1
+
+
+def not_finite_weight() -> nn.Module:
+    model = SMALL.model()
+    with torch.no_grad():
+        model.get_parameter("head.weight")[0, 0] = math.inf
+    return model
+
+
+def nothing_to_prune() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
+
+
+class Untraceable(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if float(x.sum()) > 0 else x
+
+
+BAD: list[tuple[str, dict[str, Any], type[AutopruneError], str]] = [
+    ("no metric", {"evaluate": None}, ConfigError, "either validation"),
+    ("two metrics", {"validation": labelled}, ConfigError, "either validation"),
+    ("metric no function", {"evaluate": 0.5}, ConfigError, "evaluate must be a function"),
+    ("empty calibration", {"calibration": []}, DataError, "at least one image"),
+    ("empty tensor", {"calibration": IMAGES[:0]}, DataError, "at least one image"),
+    ("calibration no tensor", {"calibration": 7}, DataError, "calibration data"),
+    ("batches no tensors", {"calibration": ["a", "b"]}, DataError, "batch must be"),
+    ("NaN inputs", {"calibration": IMAGES * math.nan}, DataError, "finite"),
+    ("infinite inputs", {"calibration": IMAGES / 0}, DataError, "finite"),
+    ("empty validation", {"evaluate": None, "validation": []}, DataError, "empty loader"),
+    ("unlabelled validation", {"evaluate": None, "validation": [UNSEEN]}, DataError, "pairs"),
+    ("NaN weights", {"model": not_finite_weight}, ModelError, "head.weight"),
+    ("no module", {"model": lambda: "resnet18"}, ModelError, "nn.Module, got str"),
+    ("no group", {"model": nothing_to_prune}, ModelError, "prunable"),
+    ("no trace", {"model": Untraceable}, ModelError, "trace"),
+    ("inputs that do not fit", {"calibration": torch.randn(4, 7)}, ModelError, "trace"),
+    ("unknown criterion", {"criterion": "L2 norm"}, ConfigError, "unknown criterion 'L2 norm'. Known: l1"),
+    ("unknown strategy", {"strategy": "knapsak"}, ConfigError, "did you mean 'knapsack'"),
+    ("unknown reconstruction", {"reconstruction": "parallel"}, ConfigError, "sequential"),
+    ("unknown budget", {"budget": {"flops": 0.5}}, ConfigError, "flops"),
+    ("budget below the floors", {"budget": {"macs": 1e-5}}, BudgetError, "the least is"),
+    ("negative budget", {"budget": {"macs": -0.5}}, ConfigError, "budget.macs"),
+    ("no trials", {"trials": 0}, ConfigError, "trials"),
+    ("multiple of nothing", {"multiple_of": 0}, ConfigError, "multiple_of"),
+    ("floor above dense", {"min_kept": 1.5}, ConfigError, "min_kept"),
+    ("no batch removal size", {"batch_removal": []}, ConfigError, "batch_removal"),
+    ("batch removal of nothing", {"batch_removal": [0]}, ConfigError, "batch_removal"),
+    ("negative damping", {"damping": -1.0}, ConfigError, "damping"),
+    ("negative seed", {"seed": -1}, ConfigError, "seed"),
+    ("unknown device", {"device": "abacus"}, ConfigError, "abacus"),
+    (
+        "metric that is NaN",
+        {"evaluate": lambda network: math.nan},
+        DataError,
+        "metric must be a finite number",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "error", "message"), [pytest.param(*bad[1:], id=bad[0]) for bad in BAD])
+def test_bad_input_is_one_line_before_long_work(
+    changes: dict[str, Any],
+    error: type[AutopruneError],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def never(engine: Engine) -> None:
+        raise AssertionError("long work began")
+
+    monkeypatch.setattr(Engine, "bench", property(never))
+    changes = dict(changes)
+    make: Callable[[], Any] = changes.pop("model", SMALL.model)
+    if callable(changes.get("validation")):
+        changes["validation"] = changes["validation"]()
+    with pytest.raises(error, match=message) as caught:
+        search(make(), **changes)
+    assert "\n" not in str(caught.value) and capfd.readouterr() == ("", "")
+
+
+def test_an_unwritable_storage_is_refused_first(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StudyError, match="cannot be"):
+        search(storage=str(tmp_path / "file" / "s.journal"), calibration=None)

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+import autoprune
+
+EXPORTED = {
+    "autoprune": [
+        "AutopruneError",
+        "BudgetError",
+        "ConfigError",
+        "DataError",
+        "Dense",
+        "Front",
+        "ModelError",
+        "PlanError",
+        "Point",
+        "StudyError",
+        "load",
+        "search",
+    ],
+    "autoprune.criteria": [
+        "Criterion",
+        "GroupView",
+        "L1Norm",
+        "L2Norm",
+        "Random",
+        "Reader",
+        "SecondMoment",
+        "criteria",
+        "greedy_order",
+        "group_view",
+        "loss_curve",
+        "readers",
+    ],
+    "autoprune.reconstruction": [
+        "Bench",
+        "Independent",
+        "NoReconstruction",
+        "Reconstruction",
+        "Sequential",
+        "Solution",
+        "re_estimate",
+        "reconstructions",
+        "refit",
+        "restore",
+    ],
+    "autoprune.searching.strategies": [
+        "NSGA2",
+        "TPE",
+        "Knapsack",
+        "KnapsackSampler",
+        "Problem",
+        "RandomRates",
+        "Strategy",
+        "strategies",
+    ],
+}
+
+
+@pytest.mark.parametrize("package", EXPORTED)
+def test_what_users_may_import(package: str) -> None:
+    module = importlib.import_module(package)
+    assert list(module.__all__) == EXPORTED[package]
+    assert all(hasattr(module, name) for name in module.__all__)
+
+
+def test_the_search_is_a_function_and_stays_one() -> None:
+    importlib.import_module("autoprune.searching.engine")
+    assert callable(autoprune.search) and autoprune.search.__module__ == "autoprune.api"
+    with pytest.raises(AttributeError, match="no attribute 'serach'"):
+        _ = autoprune.serach  # type: ignore[attr-defined]
