@@ -20,14 +20,17 @@ from autoprune.graph.groups import LayerKind
 
 @dataclass(frozen=True)
 class Grid:
-    """Every `step`-th output position per spatial dimension, starting at `offset` (modulo step)."""
+    """Every `step`-th output position per spatial dimension; `offset` moves the grid.
+
+    At offset 0 it keeps clear of the border, where padding makes patches unlike most others.
+    """
 
     step: int = 1
     offset: int = 0
 
     def index(self, dim: int, size: int) -> slice:
         """Positions along spatial dimension `dim`, which has `size` of them."""
-        start = (self.offset // self.step**dim) % self.step
+        start = (self.offset // self.step**dim + self.step // 2) % self.step
         return slice(start if start < size else 0, size, self.step)
 
 

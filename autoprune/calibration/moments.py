@@ -30,7 +30,8 @@ class Moments:
     @classmethod
     def of(cls, inputs: Tensor, targets: Tensor | None = None) -> Moments:
         """Moments of columns: inputs (groups, n, columns), targets (groups, out, columns)."""
-        y = inputs.new_empty(inputs.shape[0], 0, inputs.shape[-1]) if targets is None else targets
+        inputs = _wide(inputs)
+        y = inputs.new_empty(inputs.shape[0], 0, inputs.shape[-1]) if targets is None else _wide(targets)
         # Sums as products: several times faster than a reduction that converts every element.
         ones = inputs.new_ones(inputs.shape[-1])
         return cls(
@@ -80,3 +81,8 @@ class Moments:
         """E|y|^2, or the summed variance of y when centred; a scalar."""
         power = self.target_square / self.count
         return power - self.target_mean.square().sum() if centred else power
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Half precision is too coarse to sum in."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

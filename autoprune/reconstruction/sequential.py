@@ -37,11 +37,14 @@ class Sequential(Reconstruction):
     """
 
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
+        layers = disturbed(bench, kept)
+        refitted = {layer.name for layer in layers}
         for layer, solution in solutions(bench, kept):
             rows = bench.rows(layer, kept).to(solution.weight.device)
-            # Only the weight: the constant follows from the refit below.
             set_weight(network, layer, solution.weight.flatten(0, 1)[rows])
-        layers = disturbed(bench, kept)
+            # A layer that is refitted below gets its constant there.
+            if solution.shift is not None and layer.name not in refitted:
+                add_constant(network, layer, solution.shift.flatten()[rows])
         if layers:
             rows_of = {layer.name: bench.rows(layer, kept) for layer in layers}
             SequentialPass(network, layers, bench.targets, rows_of, bench.damping).run(
@@ -52,7 +55,7 @@ class Sequential(Reconstruction):
 def disturbed(bench: Bench, kept: Kept) -> list[Layer]:
     """Layers whose inputs change: from the first that loses columns to the last, in order."""
     names = {layer.name for layer in affected(bench, kept)}
-    layers = bench.targets.layers
+    layers = bench.targets.refittable
     first = next((i for i, layer in enumerate(layers) if layer.name in names), len(layers))
     return list(layers[first:])
 

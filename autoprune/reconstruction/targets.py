@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -28,7 +29,13 @@ class DenseTargets:
     positions_per_image: int | None
     outputs: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     residual: set[str] = field(default_factory=set)
+    calls: Counter[str] = field(default_factory=Counter)
     _steps: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def refittable(self) -> tuple[Layer, ...]:
+        """Layers that run once a pass. One weight used twice has no single target."""
+        return tuple(layer for layer in self.layers if self.calls[layer.name] == 1)
 
     def grid(self, call: LayerCall, output: Tensor, chunk: int) -> Grid:
         """Where chunk number `chunk` looks at this layer; the offset moves from chunk to chunk."""
@@ -47,6 +54,7 @@ class _Recorder:
 
     def on_layer(self, call: LayerCall) -> Tensor:
         output = call.run()
+        self.targets.calls[call.layer.name] += self.chunk == 0
         self._store(call, output)
         return output
 
