@@ -34,7 +34,8 @@ def profile(engine: Engine) -> None:
     middle = time.perf_counter()
     _ = engine.profile
     end = time.perf_counter()
-    print(f"second moments {middle - start:.1f} s, orders and curves {end - middle:.1f} s, all {end - start:.1f} s")
+    moments, curves = middle - start, end - middle
+    print(f"second moments {moments:.1f} s, orders and curves {curves:.1f} s, all {moments + curves:.1f} s")
 
 
 def candidates(engine: Engine, count: int = 10_000) -> None:

@@ -30,7 +30,8 @@ def draw(front: Front) -> str:
     parts += dots(front.points, low, "#1668b5", 4)
     x, y = place(1.0, front.dense.accuracy, low)
     parts.append(f'<circle cx="{x}" cy="{y}" r="6" fill="#c33"/>')
-    parts.append(f'<text x="{x - 10}" y="{y - 12}" text-anchor="end" fill="#c33">dense {front.dense.accuracy:.1%}</text>')
+    label = f"dense {front.dense.accuracy:.1%}"
+    parts.append(f'<text x="{x - 10}" y="{y - 12}" text-anchor="end" fill="#c33">{label}</text>')
     size = f'viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="13"'
     title = f"<title>{front.study}: validation accuracy over the share of MACs left</title>"
     background = f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>'

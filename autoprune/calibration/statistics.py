@@ -17,10 +17,10 @@ from autoprune.errors import DataError
 from autoprune.graph.groups import Layer
 from autoprune.linear_algebra import damped, inverse
 
-POSITIONS_PER_IMAGE = 64
+POSITIONS_PER_IMAGE = 32
 """Output positions of a layer that are looked at per image; all, where there are fewer.
 
-On ResNet-20 64 of them gave the accuracy of all at a fraction of the time (studies/LOG.md).
+Neighbouring positions say nearly the same: on ResNet-20 a few gave the accuracy of all (studies/LOG.md).
 """
 
 

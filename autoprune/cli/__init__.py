@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import typer
 
 from autoprune.cli.build import build
@@ -32,8 +30,6 @@ app.command(cls=GroupsCommand)(groups)
 
 def main() -> None:
     """Entry point of the `autoprune` command."""
-    # Before PyTorch loads: threads that spin while they wait cost up to three times on a shared machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()
 
 

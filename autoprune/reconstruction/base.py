@@ -10,13 +10,16 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from autoprune.calibration.statistics import POSITIONS_PER_IMAGE, Statistics
+from autoprune.calibration.statistics import Statistics
 from autoprune.data.inputs import Inputs
 from autoprune.graph.groups import ChannelGraph, Kept, Layer, LayerKind
 from autoprune.graph.slicing import Sites, member_sites, positions_kept
 from autoprune.reconstruction.lockstep import Lockstep
 from autoprune.reconstruction.targets import DenseTargets, record_targets
 from autoprune.registry import Registry
+
+POSITIONS_PER_IMAGE = 64
+"""Output positions per image that a sequential reconstruction fits; all, where there are fewer."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from autoprune.searching.strategies import Problem, Strategy, strategies
 from autoprune.searching.study import finished, front_of, open_storage, open_study, sweep_dead, worker_name
 from autoprune.versions import versions
 
-PROFILE_FORWARDS = 14_000
+PROFILE_FORWARDS = 8_000
 """Images that the profile's output errors may cost; with many groups each is measured on fewer."""
 PROFILE_IMAGES = 256
 CHUNK_BYTES = 32 * 2**20
@@ -291,4 +291,4 @@ def rechunked(chunks: Sequence[Inputs], limit: int) -> list[Inputs]:
     total = sum(tensor.numel() * tensor.element_size() for tensor in whole.tensors)
     count = min(whole.size, max(1, math.ceil(total / limit)))
     edges = [round(whole.size * i / count) for i in range(count + 1)]
-    return [whole.slice(start, stop) for start, stop in pairwise(edges)]
+    return [whole.slice(start, stop).channels_last() for start, stop in pairwise(edges)]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autoprune.data.inputs import Inputs
+from autoprune.data.inputs import Inputs, fast_batches
 from autoprune.errors import DataError
 
 
@@ -19,7 +19,8 @@ class Accuracy:
     """
 
     def __init__(self, loader: Iterable[Any], device: torch.device) -> None:
-        self.batches = [_labelled(batch, device) for batch in loader]
+        whole = [_labelled(batch, device) for batch in loader]
+        self.batches = [part for inputs, labels in whole for part in _parts(inputs, labels)]
         self.images = sum(len(labels) for _, labels in self.batches)
         if self.images == 0:
             raise DataError("the validation split needs at least one labelled image, got an empty loader.")
@@ -41,6 +42,11 @@ class Accuracy:
             observe(index, scores)
             hits += int((scores.argmax(1) == labels).sum())
         return hits / self.images
+
+
+def _parts(inputs: Inputs, labels: Tensor) -> list[tuple[Inputs, Tensor]]:
+    parts = fast_batches(inputs)
+    return list(zip(parts, torch.split(labels, [part.size for part in parts]), strict=True))
 
 
 def _scores(network: nn.Module, inputs: Inputs) -> Tensor:

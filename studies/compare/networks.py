@@ -19,12 +19,12 @@ from torch import nn
 
 from autoprune.graph import ChannelGraph, CostModel, Slicer, check_groups, count_macs, find_groups
 
-NETWORKS = (
-    "resnet18 resnet50 resnext50_32x4d vgg16_bn alexnet mobilenet_v2 mobilenet_v3_small mobilenet_v3_large "
-    "densenet121 densenet201 googlenet inception_v3 squeezenet1_1 shufflenet_v2_x1_0 efficientnet_b0 "
-    "efficientnet_v2_s regnet_y_400mf mnasnet1_0 convnext_tiny vit_b_16 swin_t maxvit_t deeplabv3_resnet50 "
-    "lraspp_mobilenet_v3_large"
-).split()
+NETWORKS = [
+    "resnet18", "resnet50", "resnext50_32x4d", "vgg16_bn", "alexnet", "mobilenet_v2", "mobilenet_v3_small",
+    "mobilenet_v3_large", "densenet121", "densenet201", "googlenet", "inception_v3", "squeezenet1_1",
+    "shufflenet_v2_x1_0", "efficientnet_b0", "efficientnet_v2_s", "regnet_y_400mf", "mnasnet1_0",
+    "convnext_tiny", "vit_b_16", "swin_t", "maxvit_t", "deeplabv3_resnet50", "lraspp_mobilenet_v3_large",
+]
 
 
 def make(name: str) -> nn.Module:
