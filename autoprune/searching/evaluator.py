@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from autoprune.data.inputs import Inputs
 from autoprune.errors import DataError
 from autoprune.graph.groups import Kept
 from autoprune.graph.slicing import Slicer
@@ -46,6 +47,7 @@ class Evaluator:
     ) -> None:
         self.bench, self.reconstruction = bench, reconstruction
         self.metric, self.output_error, self.batch_norm = metric, output_error, batch_norm
+        self._same_images = isinstance(metric, Accuracy) and leads(output_error.batches, metric.inputs)
         self.slicer = Slicer(bench.model, bench.graph)
         self._network = self.slicer.build(bench.graph.all_kept())
         # A reconstruction may change tensors that no group runs through.
@@ -76,6 +78,7 @@ class Evaluator:
         self._restore(network, kept)
         return network
 
+    @torch.no_grad()
     def measure(self, kept: Kept) -> Measurement:
         before = checked(self.metric(self.sliced(kept)))
         accuracy, error = self._judge(self.restored(kept))
@@ -83,7 +86,7 @@ class Evaluator:
 
     def _judge(self, network: nn.Module) -> tuple[float, float]:
         """Metric and output error; one pass serves both where the metric runs over the same images."""
-        if not isinstance(self.metric, Accuracy):
+        if not isinstance(self.metric, Accuracy) or not self._same_images:
             return self.metric(network), self.output_error(network)
         squares: list[float] = []
         dense = self.output_error.outputs
@@ -99,6 +102,16 @@ class Evaluator:
         self.reconstruction.restore(self.bench, network, kept)
         if self.batch_norm:
             re_estimate(network, self.bench.chunks)
+
+
+def leads(part: Sequence[Inputs], whole: Sequence[Inputs]) -> bool:
+    """Whether the batches of `part` are the first images of the batches of `whole`."""
+    pairs = list(zip(part, whole, strict=False))
+    return len(part) <= len(whole) and all(
+        len(a.tensors) == len(b.tensors)
+        and all(torch.equal(x, y[: len(x)]) for x, y in zip(a.tensors, b.tensors, strict=True))
+        for a, b in pairs
+    )
 
 
 def checked(value: float) -> float:
