@@ -17,7 +17,7 @@ from torch import nn
 
 from autoprune.calibration.statistics import calibrate
 from autoprune.criteria import criteria
-from autoprune.data.inputs import Inputs, concatenate
+from autoprune.data.inputs import Inputs, concatenate, fast_batches
 from autoprune.errors import AutopruneError
 from autoprune.graph import ChannelGraph, CostModel, verified_graph
 from autoprune.progress import Progress, Silent, Stage
@@ -138,12 +138,13 @@ class Engine:
     def bench(self) -> Bench:
         names = {layer.name for group in self.graph.groups for layer in self.graph.consumers(group)}
         layers = [layer for layer in self.graph.layers if layer.name in names]
-        images = sum(chunk.size for chunk in self.task.chunks)
+        batches = [part for chunk in self.task.chunks for part in fast_batches(chunk)]
+        images = sum(batch.size for batch in batches)
         with self.progress.stage("calibrate", images) as stage:
             statistics = calibrate(
                 self.task.model,
                 layers,
-                self.task.chunks,
+                batches,
                 damping=self.options.damping,
                 progress=stage.advance,
             )
