@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -126,8 +127,6 @@ def _device(model: nn.Module, device: str | torch.device | None) -> torch.device
 
 
 def _working_copy(model: nn.Module, device: torch.device) -> nn.Module:
-    import copy
-
     return copy.deepcopy(model).to(device).eval()
 
 

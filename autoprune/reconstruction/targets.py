@@ -15,8 +15,6 @@ from autoprune.calibration.taps import LayerCall
 from autoprune.data.inputs import Inputs
 from autoprune.graph.groups import Layer
 
-_ROWS = torch.contiguous_format
-
 
 @dataclass
 class DenseTargets:

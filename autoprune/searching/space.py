@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,8 +139,3 @@ def check_reachable(space: Space, bounds: Bounds) -> None:
 def rates_of(widths: Mapping[str, int], dense: Mapping[str, int]) -> dict[str, float]:
     """Pruning rate per group from kept and dense widths."""
     return {name: 1.0 - kept / dense[name] for name, kept in widths.items()}
-
-
-def positions(names: Sequence[str]) -> dict[str, int]:
-    """Group name -> its column in candidate matrices."""
-    return {name: index for index, name in enumerate(names)}
