@@ -37,9 +37,12 @@ def search(
     min_kept: float = 0.05,
     ignore: Sequence[str] = (),
     criterion: str = "second-moment",
+    criterion_options: Mapping[str, Any] | None = None,
     batch_removal: Sequence[int] = (1, 2, 4),
     strategy: str = "knapsack",
+    strategy_options: Mapping[str, Any] | None = None,
     reconstruction: str = "sequential",
+    reconstruction_options: Mapping[str, Any] | None = None,
     damping: float = 1e-3,
     batch_norm: bool = False,
     seed: int = 0,
@@ -65,10 +68,13 @@ def search(
         min_kept=min_kept,
         seed=seed,
         criterion=criterion,
+        criterion_options=criterion_options or {},
         batch_removal=batch_removal,
         strategy=strategy,
+        strategy_options=strategy_options or {},
         ignore=ignore,
         reconstruction=reconstruction,
+        reconstruction_options=reconstruction_options or {},
         damping=damping,
         batch_norm=batch_norm,
     )
@@ -87,7 +93,7 @@ def search(
 def _check(options: Options) -> None:
     """The same rules as for a study file."""
     values = {field.name: getattr(options, field.name) for field in fields(options)}
-    restore = {"method": values.pop("reconstruction")}
+    restore = {"method": values.pop("reconstruction"), "options": values.pop("reconstruction_options")}
     restore |= {name: values.pop(name) for name in ("damping", "batch_norm")}
     check_section("search", {**values, "budget": dict(options.budget)})
     check_section("reconstruction", restore)

@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -102,28 +102,44 @@ class SearchConfig(_Section):
     min_kept: Fraction = 0.05
     seed: Annotated[int, Field(ge=0)] = 0
     criterion: Name = "second-moment"
+    criterion_options: dict[str, Any] = {}
     batch_removal: Annotated[tuple[Count, ...], Field(strict=False, min_length=1)] = (1, 2, 4)
     strategy: Name = "knapsack"
+    strategy_options: dict[str, Any] = {}
     ignore: Annotated[tuple[Name, ...], Lenient] = ()
 
 
 class ReconstructionConfig(_Section):
     """How weights are restored. `damping` is relative to trace(G) / n."""
 
-    method: Literal["none", "independent", "sequential"] = "sequential"
+    method: Name = "sequential"
+    options: dict[str, Any] = {}
     damping: Annotated[float, Field(ge=0)] = 1e-3
     batch_norm: bool = False
 
 
+class RecoveryConfig(_Section):
+    """Training that follows reconstruction in every trial of the search; none by default."""
+
+    method: Name = "none"
+    options: dict[str, Any] = {}
+
+
 class StudyConfig(_Section):
-    """One study file. `storage` is the path of a journal file or any Optuna URL."""
+    """One study file. `storage` is the path of a journal file or any Optuna URL.
+
+    `artifacts` is the folder for what is too large for the storage (weights of trained candidates,
+    histories); beside the storage's own file by default.
+    """
 
     name: Name
     storage: Name
+    artifacts: Name | None = None
     model: ModelConfig
     data: DataConfig
     search: SearchConfig = SearchConfig()
     reconstruction: ReconstructionConfig = ReconstructionConfig()
+    recovery: RecoveryConfig = RecoveryConfig()
 
 
 def load_study(path: str | Path) -> StudyConfig:

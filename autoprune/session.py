@@ -99,10 +99,13 @@ def options_of(config: StudyConfig) -> Options:
         min_kept=search.min_kept,
         seed=search.seed,
         criterion=search.criterion,
+        criterion_options=search.criterion_options,
         batch_removal=search.batch_removal,
         strategy=search.strategy,
+        strategy_options=search.strategy_options,
         ignore=search.ignore,
         reconstruction=reconstruction.method,
+        reconstruction_options=reconstruction.options,
         damping=reconstruction.damping,
         batch_norm=reconstruction.batch_norm,
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
+from autoprune.components import Component
 from autoprune.criteria.elimination import Reader
 from autoprune.registry import Registry
 
@@ -27,8 +29,11 @@ class GroupView:
     seed: int
 
 
-class Criterion(ABC):
-    """Orders the channels of a group for removal."""
+class Criterion(Component, ABC):
+    """Orders the channels of a group for removal. Options are the fields of its dataclass."""
+
+    needs_images: ClassVar[bool] = False
+    """Whether it reads second moments; a search in which nothing does skips calibration."""
 
     @abstractmethod
     def order(self, view: GroupView, batch: int) -> Tensor:

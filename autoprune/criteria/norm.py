@@ -17,6 +17,8 @@ def _by_norm(view: GroupView, p: float) -> Tensor:
 class L1Norm(Criterion):
     """Smallest L1 norm of the filter first. All at once: the batch removal size changes nothing."""
 
+    citation = "Li et al., ICLR 2017"
+
     def order(self, view: GroupView, batch: int) -> Tensor:
         return _by_norm(view, 1)
 
@@ -24,6 +26,8 @@ class L1Norm(Criterion):
 @criteria.register("l2")
 class L2Norm(Criterion):
     """Smallest L2 norm of the filter first. All at once: the batch removal size changes nothing."""
+
+    citation = "Li et al., ICLR 2017"
 
     def order(self, view: GroupView, batch: int) -> Tensor:
         return _by_norm(view, 2)

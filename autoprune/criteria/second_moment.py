@@ -16,5 +16,8 @@ class SecondMoment(Criterion):
     (see `elimination`). Invariant to the scale of the channels.
     """
 
+    needs_images = True
+    citation = "Hassibi and Stork, NeurIPS 1992 (optimal brain surgeon), on blocks of columns"
+
     def order(self, view: GroupView, batch: int) -> Tensor:
         return greedy_order(view.readers(), view.width, batch).cpu()

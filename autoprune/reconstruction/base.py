@@ -6,11 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from autoprune.calibration.statistics import Statistics
+from autoprune.components import Component
 from autoprune.data.inputs import Inputs
 from autoprune.graph.groups import ChannelGraph, Kept, Layer, LayerKind
 from autoprune.graph.slicing import Sites, member_sites, positions_kept
@@ -69,8 +71,14 @@ class Bench:
         return positions_kept(layer.shape[dim], self._sites.get((layer.weight, dim), []), kept)
 
 
-class Reconstruction(ABC):
-    """Gives a sliced network weights that restore what the dense one computed."""
+class Reconstruction(Component, ABC):
+    """Gives a sliced network weights that restore what the dense one computed.
+
+    Options are the fields of its dataclass.
+    """
+
+    needs_images: ClassVar[bool] = True
+    """Whether it reads second moments or images; a search in which nothing does skips calibration."""
 
     @abstractmethod
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
@@ -83,6 +91,8 @@ reconstructions: Registry[type[Reconstruction]] = Registry("reconstruction")
 @reconstructions.register("none")
 class NoReconstruction(Reconstruction):
     """The weights stay as sliced: the control."""
+
+    needs_images = False
 
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
         return None

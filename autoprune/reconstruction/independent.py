@@ -16,6 +16,8 @@ from autoprune.reconstruction.weights import add_constant, set_weight
 class Independent(Reconstruction):
     """Least squares on the dense network's second moments: no pass over data, milliseconds."""
 
+    citation = "He et al., ICCV 2017 (channel pruning), in closed form"
+
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
         for layer, solution in solutions(bench, kept):
             rows = bench.rows(layer, kept).to(solution.weight.device)

@@ -36,6 +36,8 @@ class Sequential(Reconstruction):
     too. One pass of the candidate over the calibration images.
     """
 
+    citation = "He et al., ICCV 2017; Luo et al., ICCV 2017 (ThiNet), residual sums as targets"
+
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
         layers = disturbed(bench, kept)
         refitted = {layer.name for layer in layers}

@@ -16,12 +16,13 @@ from optuna.storages import BaseStorage
 from torch import nn
 
 from autoprune.calibration.statistics import calibrate
-from autoprune.criteria import criteria
+from autoprune.components import check_options, create
+from autoprune.criteria import Criterion, criteria
 from autoprune.data.inputs import Inputs, concatenate, fast_batches
 from autoprune.errors import AutopruneError
 from autoprune.graph import ChannelGraph, CostModel, verified_graph
 from autoprune.progress import Progress, Silent, Stage
-from autoprune.reconstruction import Bench, Independent, reconstructions
+from autoprune.reconstruction import Bench, Independent, Reconstruction, reconstructions
 from autoprune.searching import attributes as attr
 from autoprune.searching.allocate import project
 from autoprune.searching.evaluator import Evaluator, Metric, checked
@@ -53,16 +54,21 @@ class Options:
     min_kept: float = 0.05
     seed: int = 0
     criterion: str = "second-moment"
+    criterion_options: Mapping[str, Any] = field(default_factory=dict)
     batch_removal: Sequence[int] = (1, 2, 4)
     strategy: str = "knapsack"
+    strategy_options: Mapping[str, Any] = field(default_factory=dict)
     ignore: Sequence[str] = ()
     reconstruction: str = "sequential"
+    reconstruction_options: Mapping[str, Any] = field(default_factory=dict)
     damping: float = 1e-3
     batch_norm: bool = False
 
     def check_names(self) -> None:
-        """ConfigError for a name that is in no table, before anything long begins."""
-        _ = criteria[self.criterion], strategies[self.strategy], reconstructions[self.reconstruction]
+        """ConfigError for a name or an option that is in no table, before anything long begins."""
+        check_options(criteria, self.criterion, self.criterion_options)
+        check_options(strategies, self.strategy, self.strategy_options)
+        check_options(reconstructions, self.reconstruction, self.reconstruction_options)
 
     def identity(self) -> dict[str, Any]:
         """What must stay the same when a study continues."""
@@ -71,9 +77,11 @@ class Options:
             "multiple_of": self.multiple_of,
             "min_kept": self.min_kept,
             "criterion": self.criterion,
+            "criterion_options": dict(self.criterion_options),
             "batch_removal": list(self.batch_removal),
             "ignore": list(self.ignore),
             "reconstruction": self.reconstruction,
+            "reconstruction_options": dict(self.reconstruction_options),
             "damping": self.damping,
             "batch_norm": self.batch_norm,
         }
@@ -137,8 +145,10 @@ class Engine:
     @cached_property
     def bench(self) -> Bench:
         names = {layer.name for group in self.graph.groups for layer in self.graph.consumers(group)}
-        layers = [layer for layer in self.graph.layers if layer.name in names]
+        # Without second moments nothing below can look at images by mistake.
+        layers = [layer for layer in self.graph.layers if layer.name in names and not self.data_free]
         batches = [part for chunk in self.task.chunks for part in fast_batches(chunk)]
+        batches = batches[:1] if self.data_free else batches
         images = sum(batch.size for batch in batches)
         with self.progress.stage("calibrate", images) as stage:
             statistics = calibrate(
@@ -151,11 +161,24 @@ class Engine:
         return Bench(self.task.model, self.graph, statistics, self.task.chunks, self.options.damping)
 
     @cached_property
+    def reconstruction(self) -> Reconstruction:
+        options = self.options
+        return create(reconstructions, options.reconstruction, options.reconstruction_options)
+
+    @cached_property
+    def criterion(self) -> Criterion:
+        return create(criteria, self.options.criterion, self.options.criterion_options)
+
+    @property
+    def data_free(self) -> bool:
+        """Nothing that chooses channels or restores weights looks at an image."""
+        return not (self.criterion.needs_images or self.reconstruction.needs_images)
+
+    @cached_property
     def evaluator(self) -> Evaluator:
-        reconstruction = reconstructions[self.options.reconstruction]()
         error = OutputError(self.task.model, first_images(self.task.probe, TRIAL_IMAGES))
         return Evaluator(
-            self.bench, reconstruction, self.task.metric, error, batch_norm=self.options.batch_norm
+            self.bench, self.reconstruction, self.task.metric, error, batch_norm=self.options.batch_norm
         )
 
     @cached_property
@@ -163,7 +186,8 @@ class Engine:
         groups = len(self.graph.groups)
         images = min(PROFILE_IMAGES, max(16, PROFILE_FORWARDS // (2 * groups)))
         error = OutputError(self.task.model, first_images(self.task.probe, images))
-        alone = Evaluator(self.bench, Independent(), self.task.metric, error)
+        restore = self.reconstruction if self.data_free else Independent()
+        alone = Evaluator(self.bench, restore, self.task.metric, error)
         with self.progress.stage("profile", groups) as stage:
             return make_profile(
                 self.bench,
@@ -178,7 +202,7 @@ class Engine:
     def strategy(self) -> Strategy:
         options = self.options
         problem = Problem(self.space, self.profile, tuple(options.batch_removal), options.seed)
-        return strategies[options.strategy](problem)
+        return create(strategies, options.strategy, options.strategy_options, problem=problem)
 
     @cached_property
     def study(self) -> Study:
@@ -205,7 +229,7 @@ class Engine:
             self._begin(study)
             with self.progress.stage("search", total) as stage:
                 stage.advance(done, self._note())
-                while len(finished(study)) < total and (end is None or time.monotonic() < end):
+                while not self._over(study, total, end):
                     self._trial(study, stage)
         return self.front()
 
@@ -232,6 +256,11 @@ class Engine:
         if len(finished(study)) == 0:
             for parameters in self.strategy.warm_start():
                 study.enqueue_trial(parameters, skip_if_exists=True)
+
+    def _over(self, study: Study, total: int, end: float | None) -> bool:
+        trials = finished(study)
+        late = end is not None and time.monotonic() >= end
+        return late or len(trials) >= total or self.strategy.done(trials)
 
     def _trial(self, study: Study, stage: Stage) -> None:
         study.sampler = self.strategy.sampler(len(finished(study)))

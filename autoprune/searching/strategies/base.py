@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
 
+from autoprune.components import Component
 from autoprune.registry import Registry
 from autoprune.searching.allocate import Curves, allocate
 from autoprune.searching.parameters import Parameters, to_parameters
@@ -41,11 +43,14 @@ class Problem:
         return sorted({*inside, bound} if bound < dense else {*inside} or {dense})
 
 
-class Strategy(ABC):
-    """Proposes candidates; every proposal is projected onto the budget before it is evaluated."""
+@dataclass(frozen=True, kw_only=True)
+class Strategy(Component, ABC):
+    """Proposes candidates; every proposal is projected onto the budget before it is evaluated.
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
+    Options are the fields of its dataclass beside `problem`.
+    """
+
+    problem: Problem
 
     def warm_start(self) -> list[Parameters]:
         """Candidates to evaluate first: the knapsack front, so that any sampler starts from it."""
@@ -59,6 +64,10 @@ class Strategy(ABC):
     @abstractmethod
     def sampler(self, finished: int) -> BaseSampler:
         """Sampler for a study with `finished` trials; its randomness follows from the seed and that."""
+
+    def done(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether these finished trials leave nothing to propose: the search then ends early."""
+        return False
 
 
 def spread_out(values: Sequence[int]) -> list[int]:

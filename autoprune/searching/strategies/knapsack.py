@@ -24,6 +24,8 @@ _TRIES = 6
 class Knapsack(Strategy):
     """Thompson sampling: draw curves from the surrogate's posterior, solve the knapsack for a target."""
 
+    citation = "Sinha and Zoltners, 1979 (multiple-choice knapsack); Thompson, 1933; Bishop, 2006, section 3.3"
+
     def sampler(self, finished: int) -> BaseSampler:
         return KnapsackSampler(self.problem)
 

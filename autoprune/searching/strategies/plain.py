@@ -20,7 +20,9 @@ class RandomRates(Strategy):
 
 @strategies.register("nsga2")
 class NSGA2(Strategy):
-    """NSGA-II (Deb et al., 2002) over the rates."""
+    """NSGA-II over the rates."""
+
+    citation = "Deb et al., IEEE TEC 2002"
 
     def sampler(self, finished: int) -> BaseSampler:
         return NSGAIISampler(seed=derived_seed(self.problem.seed, finished))
@@ -28,7 +30,9 @@ class NSGA2(Strategy):
 
 @strategies.register("tpe")
 class TPE(Strategy):
-    """Multivariate multi-objective TPE (Ozaki et al., 2022) over the rates."""
+    """Multivariate multi-objective TPE over the rates."""
+
+    citation = "Ozaki et al., JAIR 2022"
 
     def sampler(self, finished: int) -> BaseSampler:
         with warnings.catch_warnings():
