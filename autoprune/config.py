@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -125,6 +125,64 @@ class RecoveryConfig(_Section):
     options: dict[str, Any] = {}
 
 
+class TrainingConfig(_Section):
+    """Fine-tuning: what `autoprune finetune` does, and every training step inside a search.
+
+    The loss is `(1 - distillation) CE + distillation T^2 KL(teacher / T || student / T)`; with
+    `distillation = 1` no labels are read. `temperature` is T: one number, or a pair that it falls between
+    on a cosine over the training. `milestones` are fractions of the epochs, where `schedule = "step"`
+    multiplies the learning rate by `gamma`. `momentum` is SGD's, or Adam's first beta; Adam decays weights
+    decoupled from the gradient (AdamW). `images` limits the training images to a fixed random sample.
+    `augmentation` is a name or the import path of a function that returns a transform of one image.
+    `workers` are processes that read images, for datasets that are not in memory.
+    """
+
+    epochs: Count = 20
+    batch_size: Count = 128
+    images: Count | None = None
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    schedule: Literal["cosine", "step"] = "cosine"
+    milestones: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Lenient] = (0.5, 0.75)
+    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    distillation: Annotated[float, Field(ge=0, le=1)] = 0.5
+    temperature: float | tuple[float, float] = 4.0
+    augmentation: Name = "auto"
+    freeze_batch_norm: bool = False
+    mixed_precision: Literal["auto", "on", "off"] = "auto"
+    workers: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("temperature", mode="before")
+    @classmethod
+    def _one_or_two_temperatures(cls, value: object) -> object:
+        pair = isinstance(value, list | tuple) and len(value) == 2
+        numbers = tuple(value) if isinstance(value, list | tuple) and pair else (value,)
+        if not all(type(number) in (int, float) and number > 0 for number in numbers):
+            raise ValueError("should be a number above 0, or a pair of them such as [8.0, 1.0]")
+        return tuple(map(float, numbers)) if pair else float(numbers[0])
+
+    @model_validator(mode="after")
+    def _options_fit_together(self) -> Self:
+        fields = type(self).model_fields
+        unread = {"milestones", "gamma"} if self.schedule == "cosine" else set()
+        if any(getattr(self, name) != fields[name].default for name in unread):
+            raise ValueError('milestones and gamma are read where schedule = "step"; set it or remove them')
+        if list(self.milestones) != sorted(self.milestones):
+            raise ValueError("milestones should rise")
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            raise ValueError('nesterov needs optimizer = "sgd" and a momentum above 0')
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs should be less than epochs ({self.epochs})")
+        if self.distillation == 1 and self.label_smoothing > 0:
+            raise ValueError("label_smoothing needs labels, which distillation = 1 does not read")
+        return self
+
+
 class StudyConfig(_Section):
     """One study file. `storage` is the path of a journal file or any Optuna URL.
 
@@ -140,6 +198,7 @@ class StudyConfig(_Section):
     search: SearchConfig = SearchConfig()
     reconstruction: ReconstructionConfig = ReconstructionConfig()
     recovery: RecoveryConfig = RecoveryConfig()
+    training: TrainingConfig = TrainingConfig()
 
 
 def load_study(path: str | Path) -> StudyConfig:

@@ -34,6 +34,10 @@ class PlanError(AutopruneError):
     """A saved pruning plan does not fit the model, or its files are damaged."""
 
 
+class TrainingError(AutopruneError):
+    """Training diverged, or a checkpoint belongs to another training."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """Message for a name that is in no table: the nearest valid one and all of them."""
     names = sorted(known)

@@ -1,0 +1,55 @@
+"""A training on disk after every epoch: written atomically, read without unpickling code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autoprune.config import differences
+from autoprune.errors import TrainingError
+
+SCHEMA = 1
+_UNREADABLE = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError, ValueError)
+State = dict[str, Any]
+"""Tensors, numbers and texts in dictionaries and lists."""
+
+
+def write_checkpoint(path: Path, state: State, identity: State) -> None:
+    """`identity` says which training this is. Complete before it replaces the one before."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"schema": SCHEMA, "identity": identity, "state": state}, temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise TrainingError(f"checkpoint '{path}' cannot be written: {error.strerror}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path, identity: State) -> State | None:
+    """The state of a training that was interrupted, on the CPU; None where there is none.
+
+    TrainingError for a file that is damaged or belongs to another training, with what differs.
+    """
+    if not path.exists():
+        return None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        schema, found, state = content["schema"], content["identity"], content["state"]
+    except _UNREADABLE as error:
+        raise TrainingError(f"checkpoint '{path}' is damaged; remove it and begin anew.") from error
+    if schema != SCHEMA:
+        raise TrainingError(f"checkpoint '{path}' must have schema {SCHEMA}, got {schema}; begin anew.")
+    changed = differences(found, identity)
+    if changed:
+        raise TrainingError(
+            f"checkpoint '{path}' belongs to another training ({'; '.join(changed[:3])}); "
+            "restore that, or remove the checkpoint and begin anew."
+        )
+    checked: State = state
+    return checked

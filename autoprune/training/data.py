@@ -1,0 +1,78 @@
+"""The training images of an epoch, shuffled and in batches of nearly equal size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from autoprune.data.inputs import Inputs
+from autoprune.data.pixels import Pixels, Unlabelled
+from autoprune.data.splits import random_order, size_of
+from autoprune.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """Images to train on: a dataset of (input, label) pairs, or of inputs where no labels are needed.
+
+    `indices` are those to use (all by default), `workers` the processes that read a dataset which is not
+    in memory.
+    """
+
+    dataset: Dataset[Any]
+    indices: Sequence[int] | None = None
+    workers: int = 0
+
+    @classmethod
+    def of(cls, dataset: Dataset[Any], *, images: int | None = None, workers: int = 0) -> TrainingData:
+        """`images` of the dataset, the same random sample each time; DataError where it has fewer."""
+        available = size_of(dataset, "the training split")
+        if available == 0 or (images is not None and images > available):
+            raise DataError(f"training needs {images or 'some'} images, but the split holds {available}.")
+        return cls(
+            dataset=dataset,
+            indices=None if images is None else random_order(available)[:images],
+            workers=workers,
+        )
+
+    def __len__(self) -> int:
+        return size_of(self.dataset) if self.indices is None else len(self.indices)
+
+    def batches(self, batch_size: int, seed: int) -> Iterator[Any]:
+        """All images once, in an order that `seed` decides, in batches of at most `batch_size`.
+
+        Their sizes differ by one at most, for batch norm does badly on a small last one.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self), generator=generator)
+        if self.indices is not None:
+            order = torch.as_tensor(self.indices)[order]
+        parts = torch.tensor_split(order, steps_per_epoch(len(self), batch_size))
+        inner = self.dataset.labelled if isinstance(self.dataset, Unlabelled) else self.dataset
+        if isinstance(inner, Pixels | TensorDataset):
+            return (self.dataset[part] for part in parts)
+        sampler = [part.tolist() for part in parts]
+        return iter(
+            DataLoader(self.dataset, batch_sampler=sampler, num_workers=self.workers, generator=generator)
+        )
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    return -(-images // batch_size)
+
+
+def labelled(batch: Any, *, needed: bool) -> tuple[Inputs, Tensor | None]:
+    """Inputs and labels of a batch; labels that are not `needed` may be absent. DataError otherwise."""
+    if not needed:
+        return Inputs.of(batch), None
+    if not isinstance(batch, list | tuple) or len(batch) != 2 or not isinstance(batch[1], Tensor):
+        raise DataError(
+            "training batches must be (inputs, labels) pairs with labels as a tensor, got "
+            f"{type(batch).__name__}; without labels, set distillation = 1."
+        )
+    return Inputs.of(batch[0]), batch[1]

@@ -1,0 +1,76 @@
+"""What training minimises on one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.config import TrainingConfig
+from autoprune.data.inputs import Inputs
+from autoprune.errors import ConfigError
+from autoprune.training.augmentation import Augment
+from autoprune.training.data import labelled
+from autoprune.training.losses import class_scores, cross_entropy, distillation_loss
+
+ExtraLoss = Callable[[nn.Module], Tensor]
+"""A differentiable scalar of the network, such as a regulariser; added to the loss as it is."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Loss of a batch: cross-entropy and distillation by their shares, and the extra loss."""
+
+    settings: TrainingConfig
+    augment: Augment
+    device: torch.device
+    teacher: nn.Module | None = None
+    extra_loss: ExtraLoss | None = None
+
+    def __post_init__(self) -> None:
+        if self.settings.distillation > 0 and self.teacher is None:
+            raise ConfigError("distillation needs a teacher, got none; pass one or set distillation = 0.")
+        autocast(self.settings.mixed_precision, self.device)
+
+    def __call__(self, network: nn.Module, batch: Any, temperature: float) -> tuple[Tensor, int]:
+        """The loss, a scalar, and the number of images.
+
+        DataError for outputs that are no class scores and for labels that do not fit.
+        """
+        share = self.settings.distillation
+        inputs, labels = labelled(batch, needed=share < 1)
+        inputs = self._augmented(inputs.to(self.device))
+        with autocast(self.settings.mixed_precision, self.device):
+            scores = class_scores(inputs.call(network))
+            wanted = self._teacher_scores(inputs) if share > 0 else None
+        loss = torch.zeros((), device=scores.device)
+        if labels is not None:
+            loss = (1 - share) * cross_entropy(scores, labels.to(self.device), self.settings.label_smoothing)
+        if wanted is not None:
+            loss = loss + share * distillation_loss(scores, wanted, temperature)
+        return loss if self.extra_loss is None else loss + self.extra_loss(network), inputs.size
+
+    def _augmented(self, inputs: Inputs) -> Inputs:
+        """Images are the only positional input; other kinds of input are left as they are."""
+        if len(inputs.tensors) == 1 and inputs.args:
+            inputs = Inputs((self.augment(inputs.args[0]),))
+        return inputs.channels_last()
+
+    @torch.no_grad()
+    def _teacher_scores(self, inputs: Inputs) -> Tensor:
+        assert self.teacher is not None
+        return class_scores(inputs.call(self.teacher), "the teacher")
+
+
+def autocast(mixed_precision: str, device: torch.device) -> torch.autocast:
+    """bfloat16 where it is wanted and there is; it needs no scaling of the loss. ConfigError otherwise."""
+    able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if mixed_precision == "on" and not able:
+        raise ConfigError(
+            f"mixed_precision = \"on\" needs a CUDA device that computes in bfloat16, got '{device}'; "
+            'set "auto" or "off".'
+        )
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=able and mixed_precision != "off")
