@@ -19,14 +19,18 @@ class GroupView:
     """One channel group as criteria see it; `seed` is fixed per group and study.
 
     `filters` has one row per channel: all producer weights of the channel, flattened, (width, n).
-    `readers` are the group's consumers with their second moments, computed when first asked for.
+    `readers` are the group's consumers with their second moments, `consumers` their weights alone, one
+    (width, n) matrix each, a row per channel; both are computed when asked for. `history` holds the L1
+    norm of every channel's filter over training, (producers, epochs, width), where it was recorded.
     """
 
     name: str
     width: int
     filters: Tensor
     readers: Callable[[], list[Reader]]
+    consumers: Callable[[], list[Tensor]]
     seed: int
+    history: Tensor | None = None
 
 
 class Criterion(Component, ABC):
@@ -42,6 +46,15 @@ class Criterion(Component, ABC):
         `batch` is the batch removal size: how many channels go before the next decision. A criterion
         that decides everything at once ignores it, and says so.
         """
+
+    def loss(self, view: GroupView, order: Tensor) -> Tensor | None:
+        """What the criterion says is lost at every width, from weights alone; None if it cannot tell.
+
+        (width + 1,) float64 on the CPU: entry k is the relative loss when the last k channels of `order`
+        stay; lower is better, 0 at full width, never rising with the width. A search without images
+        reads this curve in place of the error of second moments.
+        """
+        return None
 
 
 criteria: Registry[type[Criterion]] = Registry("criterion")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -10,19 +11,30 @@ from torch import Tensor, nn
 from autoprune.calibration.statistics import Statistics
 from autoprune.criteria.base import GroupView
 from autoprune.criteria.elimination import Reader
+from autoprune.errors import DataError
 from autoprune.graph.groups import ChannelGraph, ChannelGroup, Layer, LayerKind, Member, Role
 
 
 def group_view(
-    model: nn.Module, graph: ChannelGraph, statistics: Statistics, group: ChannelGroup, seed: int
+    model: nn.Module,
+    graph: ChannelGraph,
+    statistics: Statistics,
+    group: ChannelGroup,
+    seed: int,
+    history: Mapping[str, Tensor] | None = None,
 ) -> GroupView:
-    """What criteria see of `group`; `seed` is the study's, mixed with the group's name."""
+    """What criteria see of `group`; `seed` is the study's, mixed with the group's name.
+
+    `history` maps the name of a weight to the L1 norms of its filters over training, (epochs, filters).
+    """
     return GroupView(
         name=group.name,
         width=group.width,
         filters=_filters(model, group),
         readers=lambda: readers(model, graph, statistics, group),
+        consumers=lambda: [channel_rows(model, member) for member in group.of_role(Role.CONSUMER)],
         seed=zlib.crc32(f"{seed}/{group.name}".encode()),
+        history=None if history is None else _group_history(model, group, history),
     )
 
 
@@ -52,6 +64,18 @@ def dense_weight(model: nn.Module, layer: Layer) -> Tensor:
     return weight.reshape(layer.groups, layer.shape[0] // layer.groups, -1)
 
 
+def channel_rows(model: nn.Module, member: Member) -> Tensor:
+    """What a parameter holds of each channel of a group, (width, n), in the parameter's own type."""
+    tensor = model.get_parameter(member.tensor).detach().movedim(member.dim, 0)
+    return tensor[member.positions.to(tensor.device)].flatten(1)
+
+
+def producer_weights(model: nn.Module, group: ChannelGroup) -> list[Member]:
+    """The producers' weights, without their biases."""
+    producers = group.of_role(Role.PRODUCER)
+    return [member for member in producers if model.get_parameter(member.tensor).dim() > 1]
+
+
 def _reader(model: nn.Module, layer: Layer, member: Member, statistics: Statistics) -> Reader:
     weight = dense_weight(model, layer)
     second = statistics.covariance(layer)
@@ -64,10 +88,20 @@ def _reader(model: nn.Module, layer: Layer, member: Member, statistics: Statisti
 
 
 def _filters(model: nn.Module, group: ChannelGroup) -> Tensor:
-    parts = []
-    for member in group.of_role(Role.PRODUCER):
-        tensor = model.get_parameter(member.tensor).detach().movedim(member.dim, 0)
-        if tensor.dim() > 1:
-            rows = tensor.flatten(1)[member.positions.to(tensor.device)]
-            parts.append(rows.flatten(1))
-    return torch.cat(parts, 1)
+    return torch.cat([channel_rows(model, member) for member in producer_weights(model, group)], 1)
+
+
+def _group_history(model: nn.Module, group: ChannelGroup, history: Mapping[str, Tensor]) -> Tensor:
+    """Norms of the group's channels, (producers, epochs, width); tied filters of one channel are summed."""
+    found = []
+    for member in producer_weights(model, group):
+        rows = model.get_parameter(member.tensor).shape[member.dim]
+        norms = history.get(member.tensor)
+        if norms is None or norms.shape[-1] != rows:
+            came = "nothing" if norms is None else f"norms of {norms.shape[-1]}"
+            raise DataError(
+                f"the history must hold norms of the {rows} filters of '{member.tensor}', it holds {came}; "
+                "record it again on this network."
+            )
+        found.append(norms[:, member.positions.to(norms.device)].sum(-1))
+    return torch.stack(found)

@@ -1,9 +1,9 @@
 """Profile: per group the order of removal and what each width loses. Every strategy reads these curves.
 
 Two curves per group. The layer error (relative error of the consumers after refitting) follows in closed
-form from second moments, at every width. The output error is what counts, but each value is a forward
-pass; it is measured at a few widths and carried to all others along the layer error: in logarithms the two
-are nearly a straight line (see studies/LOG.md).
+form from second moments, at every width; without images the criterion's own loss takes its place. The
+output error is what counts, but each value is a forward pass; it is measured at a few widths and carried to
+all others along the layer error: in logarithms the two are nearly a straight line (see studies/LOG.md).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from autoprune.criteria import GroupView, Reader, criteria, group_view, loss_curve
+from autoprune.criteria import Criterion, GroupView, Reader, criteria, group_view, loss_curve
+from autoprune.criteria.norm import share_gone
 from autoprune.graph.groups import Kept
 from autoprune.reconstruction.base import Bench
 
@@ -34,7 +34,6 @@ class Profile:
     alone is pruned.
     """
 
-    criterion: str
     orders: Mapping[int, Mapping[str, Tensor]]
     layer_errors: Mapping[int, Mapping[str, np.ndarray]]
     output_errors: Mapping[int, Mapping[str, np.ndarray]]
@@ -52,27 +51,29 @@ class Profile:
 
 def make_profile(
     bench: Bench,
-    criterion: str,
+    criterion: Criterion | str,
     batches: Sequence[int],
     output_error: Callable[[Kept], float],
     *,
     seed: int = 0,
+    history: Mapping[str, Tensor] | None = None,
     progress: Callable[[], None] | None = None,
 ) -> Profile:
     """Orders and curves of all groups, for each batch removal size.
 
-    `output_error(kept)` measures a candidate with one pruned group, after independent reconstruction.
+    `output_error(kept)` measures a candidate with one pruned group, after reconstruction. `history` maps
+    the name of a weight to the norms of its filters over training, (epochs, filters).
     """
-    chooser = criteria[criterion]()
+    chooser = criterion if isinstance(criterion, Criterion) else criteria[criterion]()
     orders: dict[int, dict[str, Tensor]] = {batch: {} for batch in batches}
     layer: dict[int, dict[str, np.ndarray]] = {batch: {} for batch in batches}
     output: dict[int, dict[str, np.ndarray]] = {batch: {} for batch in batches}
     for group in bench.graph.groups:
-        view = group_view(bench.model, bench.graph, bench.statistics, group, seed)
+        view = group_view(bench.model, bench.graph, bench.statistics, group, seed, history)
         readers = view.readers()
         for batch in batches:
             orders[batch][group.name] = chooser.order(view, min(batch, view.width))
-            layer[batch][group.name] = layer_error(view, readers, orders[batch][group.name])
+            layer[batch][group.name] = layer_error(chooser, view, readers, orders[batch][group.name])
         first = batches[0]
         points = _measure(view, orders[first][group.name], layer[first][group.name], output_error)
         for batch in batches:
@@ -80,24 +81,23 @@ def make_profile(
         if progress is not None:
             progress()
     bench.statistics.forget_inverses()
-    return Profile(criterion, orders, layer, output)
+    return Profile(orders, layer, output)
 
 
-def layer_error(view: GroupView, readers: Sequence[Reader], order: Tensor) -> np.ndarray:
-    """Summed relative error of the consumers at every width, (width + 1,); never rises with width."""
+def layer_error(
+    criterion: Criterion, view: GroupView, readers: Sequence[Reader], order: Tensor
+) -> np.ndarray:
+    """Error of a group at every width, (width + 1,), lower is better; never rises with width.
+
+    Summed relative error of the consumers; where none has second moments, the criterion's own loss.
+    """
     if readers:
-        curve = loss_curve(readers, order.to(readers[0].weight.device)).cpu().numpy()
+        curve = loss_curve(readers, order.to(readers[0].weight.device)).cpu()
     else:
-        curve = _filter_share(view, order)
+        own = criterion.loss(view, order)
+        curve = share_gone(view.filters.double().square().sum(1), order) if own is None else own
     # Rounding must not make a wider group look worse.
-    return np.maximum.accumulate(np.maximum(curve, 0.0)[::-1])[::-1]
-
-
-def _filter_share(view: GroupView, order: Tensor) -> np.ndarray:
-    """Share of the filters' power that is gone: a stand-in where no consumer has second moments."""
-    power = view.filters.double().square().sum(1).cpu()[order]
-    gone = torch.cat([power.new_zeros(1), power.cumsum(0)]) / power.sum().clamp_min(_TINY)
-    return np.asarray(gone.flip(0).numpy())
+    return np.maximum.accumulate(np.maximum(curve.numpy(), 0.0)[::-1])[::-1]
 
 
 def _measure(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from autoprune.criteria import criteria
 from autoprune.graph.groups import Kept
 from autoprune.searching.profile import Profile, carried, make_profile
 from tests.small import NETWORKS, make_bench
@@ -16,7 +17,7 @@ def profiled(network: str, criterion: str = "second-moment", batches: tuple[int,
         (name,) = kept
         return 1.0 - len(kept[name]) / bench.graph[name].width
 
-    return make_profile(bench, criterion, batches, output_error, seed=3)
+    return make_profile(bench, criteria[criterion](), batches, output_error, seed=3)
 
 
 @pytest.mark.parametrize("criterion", ["second-moment", "l1", "random"])
