@@ -218,7 +218,11 @@ def load_study(path: str | Path) -> StudyConfig:
 
 def check_section(name: str, values: Mapping[str, Any]) -> None:
     """Validate what a study file would hold in section [name]; ConfigError in one line."""
-    sections: Mapping[str, type[_Section]] = {"search": SearchConfig, "reconstruction": ReconstructionConfig}
+    sections: Mapping[str, type[_Section]] = {
+        "search": SearchConfig,
+        "reconstruction": ReconstructionConfig,
+        "training": TrainingConfig,
+    }
     try:
         sections[name].model_validate(dict(values))
     except ValidationError as error:

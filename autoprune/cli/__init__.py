@@ -7,6 +7,7 @@ import typer
 from autoprune.cli.build import build
 from autoprune.cli.commands import Commands
 from autoprune.cli.evaluate import evaluate
+from autoprune.cli.finetune import finetune
 from autoprune.cli.front import front
 from autoprune.cli.groups import GroupsCommand, groups
 from autoprune.cli.search import search
@@ -25,6 +26,7 @@ app.command()(search)
 app.command()(front)
 app.command()(build)
 app.command()(evaluate)
+app.command()(finetune)
 app.command(cls=GroupsCommand)(groups)
 
 

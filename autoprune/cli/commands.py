@@ -36,4 +36,6 @@ def one_line(error: Exception) -> str:
 def advice(command: str | None) -> str:
     if command == "search":
         return "finished trials are kept, the same command continues the study"
+    if command == "finetune":
+        return "finished epochs are kept, the same command with --resume continues the training"
     return "run the same command again"

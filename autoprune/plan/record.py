@@ -6,9 +6,9 @@ A plan names no path and no code: everything in it is a number, a name of a tens
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 from torch import nn
 
 from autoprune.errors import PlanError
@@ -43,11 +43,27 @@ class Result(_Record):
     criterion: str
 
 
+class FineTuning(_Record):
+    """A training of the saved weights. Accuracies are on the validation split, before and after.
+
+    `settings` are the [training] section; the weights are those of `best_epoch`, 0 where none did better.
+    """
+
+    settings: dict[str, Any]
+    seed: int
+    images: int
+    best_epoch: int
+    accuracy_before: float
+    accuracy: float
+    versions: dict[str, str]
+
+
 class Plan(_Record):
     """How a network was pruned. `tensors` alone decides the shapes: tensor -> dimension -> kept indices.
 
     `kept` says the same per channel group, of the `widths` before pruning. `weights_sha256` ties the plan
-    to the weights that were saved with it.
+    to the weights that were saved with it. `fine_tuning` lists what was done to them since, oldest first;
+    `result` stays what the search measured.
     """
 
     schema_version: Literal[1] = SCHEMA
@@ -60,6 +76,12 @@ class Plan(_Record):
     result: Result
     versions: dict[str, str]
     weights_sha256: str = ""
+    fine_tuning: list[FineTuning] = []
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_did_not_happen(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Readers from before fine-tuning refuse a field that they do not know.
+        return {name: value for name, value in dump(self).items() if name != "fine_tuning" or value}
 
     def sites(self) -> Iterator[tuple[str, int, list[int]]]:
         """Every sliced dimension: tensor, dimension, kept indices. PlanError for one that is no number."""
