@@ -38,6 +38,8 @@ class Criterion(Component, ABC):
 
     needs_images: ClassVar[bool] = False
     """Whether it reads second moments; a search in which nothing does skips calibration."""
+    needs_history: ClassVar[bool] = False
+    """Whether it reads the norms of the filters over training; they are recorded where there are none."""
 
     @abstractmethod
     def order(self, view: GroupView, batch: int) -> Tensor:

@@ -27,6 +27,7 @@ class History(Criterion):
 
     remove: Literal["smaller", "larger"] = "smaller"
 
+    needs_history = True
     citation = "Basha et al., Neurocomputing 2024 (HBFP)"
 
     def order(self, view: GroupView, batch: int) -> Tensor:

@@ -39,28 +39,37 @@ class OMP(Criterion):
         return residual_curve(gram(view.filters), order)
 
 
-def selection(matrix: Tensor, tolerance: float) -> Tensor:
-    """All channels in order of selection, (width,) int64, from the Gram matrix (width, width).
+def selection(matrix: Tensor, tolerance: float, aims: int = 0) -> Tensor:
+    """All channels in order of selection, (width,) int64, from the Gram matrix of the filters (width, width).
 
     With all filters as targets the residuals' products `<f_i, r_j>` are the Schur complement of what is
     selected, so each step is one rank-one update: Cholesky's method with the pursuit's choice of pivot.
+    Where `aims` > 0, that many last rows of `matrix` are the targets, and only the others are selected.
     """
-    power = matrix.diagonal().clone()
+    width = len(matrix) - aims
+    power = matrix.diagonal()[:width].clone()
     residual = matrix.clone()
     selected: list[int] = []
-    for _ in range(len(matrix)):
-        own = residual.diagonal()
-        scores = torch.where(own > tolerance * power, residual.abs().sum(1) / power.sqrt(), 0.0)
+    for _ in range(width):
+        own = residual.diagonal()[:width]
+        matched = residual[:width, width if aims else 0 :].abs().sum(1) / power.sqrt()
+        scores = torch.where(own > tolerance * power, matched, 0.0)
         # From the end: of equal channels, the one with the lowest index is to be removed first.
-        best = len(matrix) - 1 - int(smallest(-scores.flip(0), 1))
+        best = width - 1 - int(smallest(-scores.flip(0), 1))
         if not scores[best] > 0:
             break
         selected.append(best)
         column = residual[best].clone()
         residual.addr_(column, column, alpha=-1.0 / float(column[best]))
         residual[best], residual[:, best] = 0, 0
-    left = torch.ones(len(matrix), dtype=torch.bool, device=matrix.device)
+    return torch.cat(
+        [torch.tensor(selected, dtype=torch.int64, device=matrix.device), _rest(selected, power)]
+    )
+
+
+def _rest(selected: list[int], power: Tensor) -> Tensor:
+    """The channels that are explained already, by falling norm."""
+    left = torch.ones(len(power), dtype=torch.bool, device=power.device)
     left[selected] = False
     explained = left.nonzero().squeeze(1)
-    last = explained[smallest(power[explained], len(explained))].flip(0)
-    return torch.cat([torch.tensor(selected, dtype=torch.int64, device=matrix.device), last])
+    return explained[smallest(power[explained], len(explained))].flip(0)
