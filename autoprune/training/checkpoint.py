@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from autoprune.config import differences
 from autoprune.errors import TrainingError
 
 SCHEMA = 1
-_UNREADABLE = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError, ValueError)
 State = dict[str, Any]
 """Tensors, numbers and texts in dictionaries and lists."""
 
@@ -41,7 +39,8 @@ def read_checkpoint(path: Path, identity: State) -> State | None:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         schema, found, state = content["schema"], content["identity"], content["state"]
-    except _UNREADABLE as error:
+    except Exception as error:
+        # Bytes that are no checkpoint make the reader fail in many ways.
         raise TrainingError(f"checkpoint '{path}' is damaged; remove it and begin anew.") from error
     if schema != SCHEMA:
         raise TrainingError(f"checkpoint '{path}' must have schema {SCHEMA}, got {schema}; begin anew.")
