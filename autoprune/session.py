@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import torch
 from optuna.storages import BaseStorage
 from torch import nn
+from torch.utils.data import Dataset, Subset
 
 from autoprune.config import StudyConfig
 from autoprune.data import Inputs, as_batches, data_fingerprint, load_splits, loader
-from autoprune.data.splits import Splits
+from autoprune.data.splits import Splits, random_order, size_of
 from autoprune.errors import ConfigError
 from autoprune.graph import ChannelGraph
 from autoprune.models import fingerprint, load_model
 from autoprune.progress import Progress, Silent
 from autoprune.searching.engine import Engine, Options, Task
 from autoprune.searching.front import Front, Point
+from autoprune.searching.gradients import BATCH as GRADIENT_BATCH
+from autoprune.searching.gradients import Labelled
 from autoprune.searching.metrics import Accuracy
 from autoprune.searching.study import open_storage
 
@@ -121,4 +127,12 @@ def _task(config: StudyConfig, splits: Splits, model: nn.Module, device: torch.d
         probe=metric.inputs,
         metric=metric,
         fingerprints={"model": fingerprint(model), "data": data_fingerprint(splits)},
+        labelled=None if splits.train is None else partial(_labelled, splits.train, device),
     )
+
+
+def _labelled(train: Dataset[Any], device: torch.device, count: int) -> list[Labelled]:
+    """The same training images each time, with their classes."""
+    indices = random_order(size_of(train))[:count]
+    batches = loader(Subset(train, indices), GRADIENT_BATCH, device)
+    return [(Inputs.of(inputs), labels) for inputs, labels in batches]

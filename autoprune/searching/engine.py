@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -19,20 +19,25 @@ from autoprune.calibration.statistics import calibrate
 from autoprune.components import check_options, create
 from autoprune.criteria import Criterion, criteria
 from autoprune.data.inputs import Inputs, concatenate, fast_batches
-from autoprune.errors import AutopruneError
+from autoprune.errors import AutopruneError, ConfigError
 from autoprune.graph import ChannelGraph, CostModel, verified_graph
+from autoprune.graph.groups import Kept
 from autoprune.progress import Progress, Silent, Stage
-from autoprune.reconstruction import Bench, Independent, Reconstruction, reconstructions
+from autoprune.reconstruction import Bench, Reconstruction, reconstructions
+from autoprune.reconstruction.remembering import RememberingIndependent
 from autoprune.searching import attributes as attr
 from autoprune.searching.allocate import project
 from autoprune.searching.evaluator import Evaluator, Metric, checked
 from autoprune.searching.front import Dense, Front, Point
+from autoprune.searching.gradients import Labelled, self_labelled
+from autoprune.searching.metrics import Accuracy
 from autoprune.searching.outputs import OutputError
 from autoprune.searching.parameters import BATCH_REMOVAL, distributions, to_counts
 from autoprune.searching.profile import Profile, make_profile
 from autoprune.searching.space import Space, make_space
 from autoprune.searching.strategies import Problem, Strategy, strategies
 from autoprune.searching.study import finished, front_of, open_storage, open_study, sweep_dead, worker_name
+from autoprune.searching.workshop import BenchWorkshop
 from autoprune.versions import versions
 
 PROFILE_FORWARDS = 8_000
@@ -92,7 +97,8 @@ class Task:
     """A network and what it is judged by. The model is in eval mode on the device that does the work.
 
     `chunks` are calibration inputs, `probe` inputs the network was not trained on (both on that device).
-    `fingerprints` tell a study's model and data apart from others.
+    `fingerprints` tell a study's model and data apart from others. `labelled(count)` gives batches of so
+    many training images with their classes, where there are any.
     """
 
     name: str
@@ -101,6 +107,7 @@ class Task:
     probe: Sequence[Inputs]
     metric: Metric
     fingerprints: Mapping[str, str]
+    labelled: Callable[[int], Sequence[Labelled]] | None = None
 
 
 class Engine:
@@ -114,6 +121,7 @@ class Engine:
         progress: Progress | None = None,
     ) -> None:
         options.check_names()
+        _check_labels(options.strategy, task.metric)
         self.task = replace(task, chunks=rechunked(task.chunks, CHUNK_BYTES))
         self.options, self.progress = options, progress or Silent()
         self.storage = storage if isinstance(storage, BaseStorage) else open_storage(storage)
@@ -182,18 +190,22 @@ class Engine:
         )
 
     @cached_property
-    def profile(self) -> Profile:
-        groups = len(self.graph.groups)
-        images = min(PROFILE_IMAGES, max(16, PROFILE_FORWARDS // (2 * groups)))
+    def quick(self) -> Evaluator:
+        """Restores candidates without a pass over data, and measures their output error on few images."""
+        images = min(PROFILE_IMAGES, max(16, PROFILE_FORWARDS // (2 * len(self.graph.groups))))
         error = OutputError(self.task.model, first_images(self.task.probe, images))
-        restore = self.reconstruction if self.data_free else Independent()
-        alone = Evaluator(self.bench, restore, self.task.metric, error)
+        restore = self.reconstruction if self.data_free else RememberingIndependent()
+        return Evaluator(self.bench, restore, self.task.metric, error)
+
+    @cached_property
+    def profile(self) -> Profile:
+        groups, quick = len(self.graph.groups), self.quick
         with self.progress.stage("profile", groups) as stage:
             return make_profile(
                 self.bench,
                 self.options.criterion,
                 self.options.batch_removal,
-                lambda kept: error(alone.restored(kept)),
+                lambda kept: quick.output_error(quick.restored(kept)),
                 seed=self.options.seed,
                 progress=stage.advance,
             )
@@ -201,8 +213,23 @@ class Engine:
     @cached_property
     def strategy(self) -> Strategy:
         options = self.options
-        problem = Problem(self.space, self.profile, tuple(options.batch_removal), options.seed)
+        problem = Problem(
+            self.space, self.profile, tuple(options.batch_removal), options.seed, self.workshop
+        )
         return create(strategies, options.strategy, options.strategy_options, problem=problem)
+
+    @cached_property
+    def workshop(self) -> BenchWorkshop:
+        return BenchWorkshop(
+            evaluator=self.quick,
+            profile=self.profile,
+            probe=lambda images: first_images(self.task.probe, images),
+            labelled=self._labelled,
+            trial=self._finished,
+            study=lambda: self.study,
+            seed=self.options.seed,
+            progress=self.progress,
+        )
 
     @cached_property
     def study(self) -> Study:
@@ -250,6 +277,15 @@ class Engine:
             bytes=cost.dense_bytes,
             accuracy=checked(self.task.metric(self.task.model)),
         )
+
+    def _labelled(self, images: int) -> Sequence[Labelled]:
+        if self.task.labelled is not None:
+            return self.task.labelled(images)
+        return self_labelled(self.task.model, first_images(self.task.chunks, images))
+
+    def _finished(self, number: int) -> tuple[nn.Module, Kept]:
+        point = next(point for point in self.front().trials if point.trial == number)
+        return point.build(), dict(point.kept.items())
 
     def _begin(self, study: Study) -> None:
         """Queue the warm start once; a run that was cut short while doing so completes it."""
@@ -301,6 +337,14 @@ class Engine:
         half = [point for point in front.trials if point.macs_ratio <= 0.5]
         chosen = max(half or front.trials, key=lambda point: point.accuracy, default=None)
         return "" if chosen is None else f"{chosen.accuracy:.1%} at {chosen.macs_ratio:.0%} MACs"
+
+
+def _check_labels(strategy: str, metric: Metric) -> None:
+    if strategies[strategy].needs_labels and not isinstance(metric, Accuracy):
+        raise ConfigError(
+            f"strategy '{strategy}' needs classes, for the gradients of its loss, but the metric is a "
+            "function of yours; pass a labelled validation loader, or choose another strategy."
+        )
 
 
 def first_images(batches: Sequence[Inputs], count: int) -> list[Inputs]:

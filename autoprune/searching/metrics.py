@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -29,6 +30,16 @@ class Accuracy:
     def inputs(self) -> list[Inputs]:
         """The inputs alone, for measures that need no labels."""
         return [inputs for inputs, _ in self.batches]
+
+    def first(self, count: int) -> Accuracy:
+        """The accuracy on the first `count` images alone."""
+        starts = itertools.accumulate((batch.size for batch in self.inputs), initial=0)
+        parts = [
+            (inputs.take(count - start), labels[: count - start])
+            for start, (inputs, labels) in zip(starts, self.batches, strict=False)
+            if start < count
+        ]
+        return Accuracy(parts, self.batches[0][1].device)
 
     def __call__(self, network: nn.Module) -> float:
         return self.observed(network, lambda index, scores: None)

@@ -1,7 +1,24 @@
 """Strategies: who proposes the next candidate. One file per idea, one table of names."""
 
-from autoprune.searching.strategies.base import Problem, Strategy, strategies
+from autoprune.searching.strategies.base import Problem, Strategy, Workshop, strategies
+from autoprune.searching.strategies.fp_omp_search import FPOMPSearch
 from autoprune.searching.strategies.knapsack import Knapsack, KnapsackSampler
 from autoprune.searching.strategies.plain import NSGA2, TPE, RandomRates
+from autoprune.searching.strategies.rate_derivation import RateDerivation
+from autoprune.searching.strategies.uniform import Dispersion, Uniform
 
-__all__ = ["NSGA2", "TPE", "Knapsack", "KnapsackSampler", "Problem", "RandomRates", "Strategy", "strategies"]
+__all__ = [
+    "NSGA2",
+    "TPE",
+    "Dispersion",
+    "FPOMPSearch",
+    "Knapsack",
+    "KnapsackSampler",
+    "Problem",
+    "RandomRates",
+    "RateDerivation",
+    "Strategy",
+    "Uniform",
+    "Workshop",
+    "strategies",
+]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, ClassVar, Literal, Protocol
 
+import numpy as np
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from autoprune.components import Component
+from autoprune.progress import Progress
 from autoprune.registry import Registry
 from autoprune.searching.allocate import Curves, allocate
 from autoprune.searching.parameters import Parameters, to_parameters
@@ -21,14 +24,67 @@ TARGET_STEP = 0.05
 """Shares of the dense MACs that candidates aim at: people ask for round numbers."""
 
 
+Measure = Literal["accuracy", "last-layer-error"]
+"""How a candidate is judged cheaply. Both are better when lower: 1 - accuracy, relative output error."""
+
+
+@dataclass(frozen=True)
+class LayerGradients:
+    """One producer of a group in some network, with what its weights mean for the loss.
+
+    `norms`: L1 norm of each channel's filter, (width,); `weights`: how many weights these filters have;
+    `inverse_gradients`: sum over them of 1 / |dL/dw|, averaged over batches of images.
+    """
+
+    norms: np.ndarray
+    weights: int
+    inverse_gradients: float
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Mean loss of a network on labelled images, and its layers with their gradients by group."""
+
+    loss: float
+    layers: Mapping[str, Sequence[LayerGradients]]
+
+
+class Workshop(Protocol):
+    """What strategies may ask of the network; answers are numbers, the same ones each time."""
+
+    @property
+    def progress(self) -> Progress:
+        """Where long work is shown."""
+
+    @property
+    def dense_accuracy(self) -> float:
+        """The study's metric of the dense network, higher is better."""
+
+    def assess(self, widths: Mapping[str, int], batch: int, measure: Measure, images: int) -> float:
+        """A candidate, restored the quick way, on some of the images the metric runs on; lower is better."""
+
+    def dispersion(self, group: str) -> float:
+        """Kernel Dispersion of the group's dense filters, 0..1."""
+
+    def gradients(self, trial: int | None, images: int) -> Gradients:
+        """Of the network of a finished trial as the study restores it; of the dense one for None."""
+
+    def remember(self, key: str, value: Any) -> None:
+        """Keep plain JSON with the study, so that a search that continues finds it."""
+
+    def recall(self, key: str) -> Any:
+        """What was remembered under this key, or None."""
+
+
 @dataclass(frozen=True)
 class Problem:
-    """What a strategy knows: no tensor of the model, only the space and the profile's curves."""
+    """What a strategy knows: no tensor of the model, only the space, the profile's curves and a workshop."""
 
     space: Space
     profile: Profile
     batches: Sequence[int]
     seed: int
+    workshop: Workshop
 
     def curves(self, batch: int) -> Curves:
         return self.profile.curves(self.space.names, batch)
@@ -50,6 +106,9 @@ class Strategy(Component, ABC):
     Options are the fields of its dataclass beside `problem`.
     """
 
+    needs_labels: ClassVar[bool] = False
+    """Whether it works only where the metric is the accuracy of a classifier."""
+
     problem: Problem
 
     def warm_start(self) -> list[Parameters]:
@@ -68,6 +127,10 @@ class Strategy(Component, ABC):
     def done(self, trials: Sequence[FrozenTrial]) -> bool:
         """Whether these finished trials leave nothing to propose: the search then ends early."""
         return False
+
+    def parent(self, trials: Sequence[FrozenTrial]) -> int | None:
+        """Number of the finished trial that the next one continues from; None for the dense network."""
+        return None
 
 
 def spread_out(values: Sequence[int]) -> list[int]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from optuna import Study
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprune.searching.allocate import allocate
 from autoprune.searching.attributes import OUTPUT_ERROR, WIDTHS
-from autoprune.searching.parameters import BATCH_REMOVAL, distributions, to_parameters
+from autoprune.searching.parameters import BATCH_REMOVAL, Parameters, to_parameters
 from autoprune.searching.strategies.base import Problem, Strategy, strategies
+from autoprune.searching.strategies.proposing import Proposer
 from autoprune.searching.surrogate import Observation, Surrogate
 
 _TRIES = 6
@@ -24,26 +23,22 @@ _TRIES = 6
 class Knapsack(Strategy):
     """Thompson sampling: draw curves from the surrogate's posterior, solve the knapsack for a target."""
 
-    citation = "Sinha and Zoltners, 1979 (multiple-choice knapsack); Thompson, 1933; Bishop, 2006, section 3.3"
+    citation = (
+        "Sinha and Zoltners, 1979 (multiple-choice knapsack); Thompson, 1933; Bishop, 2006, section 3.3"
+    )
 
     def sampler(self, finished: int) -> BaseSampler:
         return KnapsackSampler(self.problem)
 
 
-class KnapsackSampler(BaseSampler):
+class KnapsackSampler(Proposer):
     """Optuna sampler around the knapsack front. Reproducible: its randomness is seed and trial number."""
 
     def __init__(self, problem: Problem) -> None:
-        self.problem = problem
+        super().__init__(problem)
         self._curves = {batch: problem.curves(batch) for batch in problem.batches}
-        self._fallback = RandomSampler(seed=problem.seed)
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return distributions(self.problem.space, self.problem.batches)
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
+    def propose(self, study: Study, trial: FrozenTrial) -> Parameters:
         rng = np.random.default_rng([self.problem.seed, trial.number])
         seen = self._observations(study)
         surrogate = Surrogate(self._curves, seen)
@@ -53,11 +48,6 @@ class KnapsackSampler(BaseSampler):
             if (batch, *counts) not in known:
                 break
         return to_parameters(self.problem.space, counts, batch)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self._fallback.sample_independent(study, trial, param_name, param_distribution)
 
     def _propose(
         self, surrogate: Surrogate, rng: np.random.Generator, spread: float
@@ -76,5 +66,3 @@ class KnapsackSampler(BaseSampler):
         widths: Mapping[str, int] = trial.user_attrs[WIDTHS]
         counts = np.array([widths[name] for name in self.problem.space.names])
         return Observation(counts, trial.params[BATCH_REMOVAL], trial.user_attrs[OUTPUT_ERROR])
-
-

@@ -1,0 +1,92 @@
+"""Gradients of the loss with respect to the weights that produce each group's channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from autoprune.data.inputs import Inputs
+from autoprune.graph.groups import ChannelGraph, Kept, Role
+from autoprune.graph.slicing import member_sites, positions_kept
+from autoprune.searching.strategies.base import Gradients, LayerGradients
+
+Labelled = tuple[Inputs, Tensor]
+"""Images and their classes, (batch,) int64."""
+
+ZERO_GRADIENT = 1e7
+"""What 1 / |gradient| counts as where the gradient is exactly zero (Sakai et al., 2022)."""
+
+
+BATCH = 128
+"""Images whose mean loss gives one gradient."""
+
+
+@torch.no_grad()
+def self_labelled(model: nn.Module, batches: Sequence[Inputs]) -> list[Labelled]:
+    """Images with the classes that the network itself gives them, for want of true ones."""
+    parts = [batch.slice(i, i + BATCH) for batch in batches for i in range(0, batch.size, BATCH)]
+    return [(part, part.call(model).argmax(1)) for part in parts]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Where the kept channels of a group lie in one producer's weight: rows (width, multiplicity)."""
+
+    group: str
+    tensor: str
+    dim: int
+    rows: Tensor
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """One row per channel, (width, n)."""
+        found: Tensor = tensor.movedim(self.dim, 0)[self.rows.to(tensor.device)].flatten(1)
+        return found
+
+
+def measure_gradients(
+    model: nn.Module, graph: ChannelGraph, network: nn.Module, kept: Kept, batches: Sequence[Labelled]
+) -> Gradients:
+    """Mean cross-entropy of `network`, which is `model` sliced to `kept`, and gradients of its producers.
+
+    Gradients are taken batch by batch in eval mode; `1 / |dL/dw|` is summed over the weights of a layer
+    and averaged over batches. The network's tensors stay as they are.
+    """
+    places = _places(model, graph, kept)
+    names = sorted({place.tensor for place in places})
+    parameters = [network.get_parameter(name).requires_grad_(True) for name in names]
+    network.eval()
+    totals, losses, images = [0.0] * len(places), 0.0, 0
+    for inputs, labels in batches:
+        with torch.enable_grad():
+            loss = F.cross_entropy(inputs.call(network), labels)
+        found = dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
+        totals = [t + _inverse(p.of(found[p.tensor])) for t, p in zip(totals, places, strict=True)]
+        losses, images = losses + float(loss.detach()) * len(labels), images + len(labels)
+    layers: dict[str, list[LayerGradients]] = {group.name: [] for group in graph.groups}
+    for place, total in zip(places, totals, strict=True):
+        filters = place.of(network.get_parameter(place.tensor).detach()).double()
+        norms = filters.abs().sum(1).cpu().numpy()
+        layers[place.group].append(LayerGradients(norms, filters.numel(), total / len(batches)))
+    return Gradients(losses / images, layers)
+
+
+def _inverse(gradient: Tensor) -> float:
+    size = gradient.double().abs()
+    return float(torch.where(size > 0, size.reciprocal(), ZERO_GRADIENT).sum())
+
+
+def _places(model: nn.Module, graph: ChannelGraph, kept: Kept) -> list[_Rows]:
+    """Where each group's producers have their channels in the sliced network, weights only."""
+    sites, found = member_sites(graph), []
+    for group in graph.groups:
+        for member in group.of_role(Role.PRODUCER):
+            dense = model.get_parameter(member.tensor)
+            if dense.dim() > 1:
+                stays = positions_kept(dense.shape[member.dim], sites[member.tensor, member.dim], kept)
+                rows = torch.searchsorted(stays, member.positions[kept[group.name]])
+                found.append(_Rows(group.name, member.tensor, member.dim, rows))
+    return found

@@ -1,0 +1,95 @@
+"""The workshop: what strategies may ask of the network, built from the engine's parts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna import Study
+from torch import nn
+
+from autoprune.criteria import group_view
+from autoprune.criteria.dispersion import kernel_dispersion
+from autoprune.data.inputs import Inputs
+from autoprune.graph.groups import Kept
+from autoprune.progress import Progress
+from autoprune.searching import attributes as attr
+from autoprune.searching.evaluator import Evaluator, checked
+from autoprune.searching.gradients import Labelled, measure_gradients
+from autoprune.searching.metrics import Accuracy
+from autoprune.searching.outputs import OutputError
+from autoprune.searching.profile import Profile
+from autoprune.searching.strategies.base import Gradients, Measure
+
+NOTES = "autoprune.notes."
+"""Prefix of the study's attributes that strategies wrote."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchWorkshop:
+    """Answers strategies on one calibrated network.
+
+    `evaluator` restores the candidates that are assessed, the quick way. `probe(images)` are images the
+    metric runs on, `labelled(images)` batches of labelled ones for gradients. `trial(number)` gives a
+    finished trial's network, as a copy of its own, and its kept channels.
+    """
+
+    evaluator: Evaluator
+    profile: Profile
+    probe: Callable[[int], Sequence[Inputs]]
+    labelled: Callable[[int], Sequence[Labelled]]
+    trial: Callable[[int], tuple[nn.Module, Kept]]
+    study: Callable[[], Study]
+    seed: int
+    progress: Progress
+    _judges: dict[tuple[Measure, int], Callable[[nn.Module], float]] = field(default_factory=dict)
+    _gradients: dict[tuple[int | None, int], Gradients] = field(default_factory=dict)
+
+    @property
+    def dense_accuracy(self) -> float:
+        return float(self.study().user_attrs[attr.DENSE]["accuracy"])
+
+    def assess(self, widths: Mapping[str, int], batch: int, measure: Measure, images: int) -> float:
+        kept = self.profile.kept(widths, batch)
+        return self._judge(measure, images)(self.evaluator.restored(kept))
+
+    def dispersion(self, group: str) -> float:
+        bench = self.evaluator.bench
+        view = group_view(bench.model, bench.graph, bench.statistics, bench.graph[group], self.seed)
+        return kernel_dispersion(view.filters)
+
+    def gradients(self, trial: int | None, images: int) -> Gradients:
+        key = (trial, images)
+        if key not in self._gradients:
+            network, kept = self._network(trial)
+            bench = self.evaluator.bench
+            self._gradients[key] = measure_gradients(
+                bench.model, bench.graph, network, kept, self.labelled(images)
+            )
+        return self._gradients[key]
+
+    def remember(self, key: str, value: Any) -> None:
+        self.study().set_user_attr(NOTES + key, value)
+
+    def recall(self, key: str) -> Any:
+        return self.study().user_attrs.get(NOTES + key)
+
+    def _network(self, trial: int | None) -> tuple[nn.Module, Kept]:
+        if trial is None:
+            bench = self.evaluator.bench
+            return copy.deepcopy(bench.model), bench.graph.all_kept()
+        return self.trial(trial)
+
+    def _judge(self, measure: Measure, images: int) -> Callable[[nn.Module], float]:
+        if (measure, images) not in self._judges:
+            self._judges[measure, images] = self._new_judge(measure, images)
+        return self._judges[measure, images]
+
+    def _new_judge(self, measure: Measure, images: int) -> Callable[[nn.Module], float]:
+        if measure == "last-layer-error":
+            return OutputError(self.evaluator.bench.model, self.probe(images))
+        metric = self.evaluator.metric
+        metric = metric.first(images) if isinstance(metric, Accuracy) else metric
+        return lambda network: 1.0 - checked(metric(network))
