@@ -34,14 +34,18 @@ class _Section(BaseModel):
 class ModelConfig(_Section):
     """The network: an import path "package.module:function", its arguments and weights.
 
-    `train_on_first_use` is the import path of a callable `(model, dataset, seed) -> None`; it trains the
-    model where the `weights` file does not exist yet, and the result is saved there.
+    `train_on_first_use` is the import path of a callable `(model, dataset, seed) -> History | None`; it
+    trains the model where the `weights` file does not exist yet, and the result is saved there. `history` is
+    the file of the history that such a training returned, or that was recorded elsewhere; where none is
+    named and a method needs one, it is recorded over `history_epochs` of fine-tuning as [training] says.
     """
 
     factory: Name
     arguments: dict[str, Any] = {}
     weights: Name | None = None
     train_on_first_use: Name | None = None
+    history: Name | None = None
+    history_epochs: Count = 2
 
     @model_validator(mode="after")
     def _training_needs_a_file(self) -> Self:

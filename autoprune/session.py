@@ -17,12 +17,14 @@ from autoprune.errors import ConfigError
 from autoprune.graph import ChannelGraph
 from autoprune.models import fingerprint, load_model
 from autoprune.progress import Progress, Silent
+from autoprune.searching.artifacts import open_artifacts
 from autoprune.searching.engine import Engine, Options, Task
 from autoprune.searching.front import Front, Point
 from autoprune.searching.gradients import BATCH as GRADIENT_BATCH
 from autoprune.searching.gradients import Labelled
 from autoprune.searching.metrics import Accuracy
 from autoprune.searching.study import open_storage
+from autoprune.training.history import History
 
 
 class Session:
@@ -50,8 +52,10 @@ class Session:
         storage = storage or open_storage(config.storage)
         splits = load_splits(config.data)
         model = load_model(config.model, train=splits.train, seed=config.search.seed).to(place).eval()
-        engine = Engine(_task(config, splits, model, place), options, storage, progress or Silent())
-        _ = engine.space
+        artifacts = open_artifacts(config.artifacts, config.storage)
+        task = _task(config, splits, model, place)
+        engine = Engine(task, options, storage, progress or Silent(), artifacts)
+        engine.check()
         return cls(config, splits, engine, place)
 
     @property
@@ -114,19 +118,27 @@ def options_of(config: StudyConfig) -> Options:
         reconstruction_options=reconstruction.options,
         damping=reconstruction.damping,
         batch_norm=reconstruction.batch_norm,
+        recovery=config.recovery.method,
+        recovery_options=config.recovery.options,
+        training=config.training,
+        history_epochs=config.model.history_epochs,
     )
 
 
 def _task(config: StudyConfig, splits: Splits, model: nn.Module, device: torch.device) -> Task:
     batch_size = config.data.batch_size
     metric = Accuracy(loader(splits.validation, batch_size, device), device)
+    history = None if config.model.history is None else History.load(config.model.history)
+    prints = {} if history is None else {"history": history.fingerprint}
     return Task(
         name=config.name,
         model=model,
         chunks=[inputs.to(device) for inputs in as_batches(splits.calibration, batch_size)],
         probe=metric.inputs,
         metric=metric,
-        fingerprints={"model": fingerprint(model), "data": data_fingerprint(splits)},
+        fingerprints={"model": fingerprint(model), "data": data_fingerprint(splits), **prints},
+        training=splits.train,
+        history=history,
         labelled=None if splits.train is None else partial(_labelled, splits.train, device),
     )
 

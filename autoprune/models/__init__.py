@@ -11,6 +11,7 @@ from autoprune.models.digits import digits_resnet
 from autoprune.models.digits_training import train_digits
 from autoprune.models.fingerprint import fingerprint
 from autoprune.models.lenet import lenet5
+from autoprune.models.lenet_training import train_lenet5
 from autoprune.models.loading import load_model
 from autoprune.models.vgg import cifar_vgg16_bn
 from autoprune.models.weights import load_weights, save_weights
@@ -29,4 +30,5 @@ __all__ = [
     "load_weights",
     "save_weights",
     "train_digits",
+    "train_lenet5",
 ]

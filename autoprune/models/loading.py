@@ -13,6 +13,7 @@ from autoprune.config import ModelConfig
 from autoprune.errors import ModelError
 from autoprune.models.importing import import_function
 from autoprune.models.weights import check_finite, load_weights, save_weights
+from autoprune.training.history import History
 
 
 def load_model(config: ModelConfig, *, train: Dataset[Any] | None = None, seed: int = 0) -> nn.Module:
@@ -59,6 +60,9 @@ def _train_and_save(model: nn.Module, config: ModelConfig, train: Dataset[Any] |
     function = import_function(config.train_on_first_use, "train_on_first_use", ModelError)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        function(model, train, seed)
+        history = function(model, train, seed)
     check_finite(model, config.train_on_first_use)
+    if config.history is not None and isinstance(history, History):
+        # Before the weights, whose presence says that the training is over.
+        history.save(Path(config.history).expanduser())
     save_weights(model, Path(config.weights).expanduser())

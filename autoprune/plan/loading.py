@@ -14,8 +14,9 @@ from autoprune.errors import PlanError, unknown_name
 from autoprune.graph.capture import aliases, named_state
 from autoprune.graph.geometry import update_attributes
 from autoprune.graph.slicing import install
+from autoprune.graph.state import persistent_names
 from autoprune.plan.record import Plan, class_name
-from autoprune.plan.saving import persistent_names, read_plan, read_weights
+from autoprune.plan.saving import read_plan, read_weights
 
 Shapes = dict[str, tuple[int, ...]]
 SHOWN = 3

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from autoprune.errors import PlanError
-from autoprune.graph.capture import named_state
+from autoprune.graph.state import stored_state
 from autoprune.plan.record import SCHEMA, Plan
 
 PLAN_FILE = "plan.json"
@@ -49,18 +49,6 @@ def save_plan(folder: str | Path, network: nn.Module, plan: Plan, *, force: bool
     except OSError as error:
         raise PlanError(f"output folder '{folder}' cannot be written: {error.strerror}.") from error
     return plan
-
-
-def persistent_names(model: nn.Module) -> list[str]:
-    """Names of the state tensors that a state dict holds, each tensor once, under its first name."""
-    held = {id(value) for value in model.state_dict(keep_vars=True).values()}
-    return [name for name, tensor in named_state(model).items() if id(tensor) in held]
-
-
-def stored_state(network: nn.Module) -> dict[str, Tensor]:
-    state = named_state(network)
-    # A clone, because safetensors refuses tensors that share memory.
-    return {name: state[name].detach().cpu().contiguous().clone() for name in persistent_names(network)}
 
 
 def read_plan(folder: str | Path) -> Plan:

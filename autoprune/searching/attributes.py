@@ -19,6 +19,7 @@ IDENTITY = "autoprune.identity"
 DENSE = "autoprune.dense"
 DENSE_WIDTHS = "autoprune.dense_widths"
 VERSIONS = "autoprune.versions"
+STUDY_HISTORY = "autoprune.history"
 
 # On a trial
 WIDTHS = "widths"
@@ -30,6 +31,10 @@ CRITERION = "criterion"
 BATCH = "batch_removal"
 PROVENANCE = "provenance"
 WORKER = "worker"
+# Only on a trained trial: the name of the recovery, and its artifacts.
+RECOVERY = "recovery"
+WEIGHTS = "weights"
+HISTORY = "history"
 
 
 def pack(kept: Tensor, width: int) -> str:

@@ -14,12 +14,14 @@ import optuna
 from optuna import Study, Trial
 from optuna.storages import BaseStorage
 from torch import nn
+from torch.utils.data import Dataset
 
 from autoprune.calibration.statistics import calibrate
 from autoprune.components import check_options, create
+from autoprune.config import TrainingConfig
 from autoprune.criteria import Criterion, criteria
 from autoprune.data.inputs import Inputs, concatenate, fast_batches
-from autoprune.errors import AutopruneError, ConfigError
+from autoprune.errors import AutopruneError, ConfigError, DataError
 from autoprune.graph import ChannelGraph, CostModel, verified_graph
 from autoprune.graph.groups import Kept
 from autoprune.progress import Progress, Silent, Stage
@@ -27,17 +29,23 @@ from autoprune.reconstruction import Bench, Reconstruction, reconstructions
 from autoprune.reconstruction.remembering import RememberingIndependent
 from autoprune.searching import attributes as attr
 from autoprune.searching.allocate import project
-from autoprune.searching.evaluator import Evaluator, Metric, checked
+from autoprune.searching.artifacts import Artifacts, artifacts_of
+from autoprune.searching.evaluator import Evaluator, Measurement, Metric, checked
 from autoprune.searching.front import Dense, Front, Point
 from autoprune.searching.gradients import Labelled, self_labelled
 from autoprune.searching.metrics import Accuracy
 from autoprune.searching.outputs import OutputError
 from autoprune.searching.parameters import BATCH_REMOVAL, distributions, to_counts
 from autoprune.searching.profile import Profile, make_profile
+from autoprune.searching.recovering import Record, Recoverer, load_trained, study_history
 from autoprune.searching.space import Space, make_space
 from autoprune.searching.strategies import Problem, Strategy, strategies
 from autoprune.searching.study import finished, front_of, open_storage, open_study, sweep_dead, worker_name
 from autoprune.searching.workshop import BenchWorkshop
+from autoprune.training.data import TrainingData
+from autoprune.training.history import History
+from autoprune.training.recording import record_history
+from autoprune.training.recoveries import Trained, recoveries
 from autoprune.versions import versions
 
 PROFILE_FORWARDS = 8_000
@@ -68,12 +76,26 @@ class Options:
     reconstruction_options: Mapping[str, Any] = field(default_factory=dict)
     damping: float = 1e-3
     batch_norm: bool = False
+    recovery: str = "none"
+    recovery_options: Mapping[str, Any] = field(default_factory=dict)
+    training: TrainingConfig = TrainingConfig()
+    history_epochs: int = 2
+
+    @property
+    def trains(self) -> bool:
+        """Whether every trial ends with training."""
+        return recoveries[self.recovery].trains
+
+    @property
+    def needs_history(self) -> bool:
+        return criteria[self.criterion].needs_history or recoveries[self.recovery].needs_history
 
     def check_names(self) -> None:
         """ConfigError for a name or an option that is in no table, before anything long begins."""
         check_options(criteria, self.criterion, self.criterion_options)
         check_options(strategies, self.strategy, self.strategy_options)
         check_options(reconstructions, self.reconstruction, self.reconstruction_options)
+        check_options(recoveries, self.recovery, self.recovery_options)
 
     def identity(self) -> dict[str, Any]:
         """What must stay the same when a study continues."""
@@ -89,7 +111,16 @@ class Options:
             "reconstruction_options": dict(self.reconstruction_options),
             "damping": self.damping,
             "batch_norm": self.batch_norm,
+            "recovery": self._recovery_identity(),
         }
+
+    def _recovery_identity(self) -> dict[str, Any]:
+        """Empty where nothing trains, as in the studies of the time before there were recoveries."""
+        epochs = {"history_epochs": self.history_epochs} if self.needs_history else {}
+        if not self.trains:
+            return epochs
+        training = self.training.model_dump(mode="json", exclude={"workers"})
+        return {"method": self.recovery, "options": dict(self.recovery_options), "training": training} | epochs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +129,8 @@ class Task:
 
     `chunks` are calibration inputs, `probe` inputs the network was not trained on (both on that device).
     `fingerprints` tell a study's model and data apart from others. `labelled(count)` gives batches of so
-    many training images with their classes, where there are any.
+    many training images with their classes, where there are any. `training` yields (input, label) pairs,
+    for recoveries that train; `history` is that of the network's own training, where it was recorded.
     """
 
     name: str
@@ -108,6 +140,8 @@ class Task:
     metric: Metric
     fingerprints: Mapping[str, str]
     labelled: Callable[[int], Sequence[Labelled]] | None = None
+    training: Dataset[Any] | None = None
+    history: History | None = None
 
 
 class Engine:
@@ -119,12 +153,24 @@ class Engine:
         options: Options,
         storage: str | BaseStorage | None = None,
         progress: Progress | None = None,
+        artifacts: Artifacts | None = None,
     ) -> None:
         options.check_names()
         _check_labels(options.strategy, task.metric)
         self.task = replace(task, chunks=rechunked(task.chunks, CHUNK_BYTES))
         self.options, self.progress = options, progress or Silent()
+        self.artifacts = artifacts or artifacts_of(storage)
         self.storage = storage if isinstance(storage, BaseStorage) else open_storage(storage)
+
+    def check(self) -> None:
+        """AutopruneError for what can be known before long work: groups, budget, training data, artifacts."""
+        _ = self.space
+        if self.options.trains or self.options.needs_history:
+            self.artifacts.check()
+        if self.options.trains:
+            _ = self._training_data()
+        if self.task.history is not None:
+            self.task.history.check(self.task.model, self.graph, "the history of [model]")
 
     @cached_property
     def graph(self) -> ChannelGraph:
@@ -169,6 +215,52 @@ class Engine:
         return Bench(self.task.model, self.graph, statistics, self.task.chunks, self.options.damping)
 
     @cached_property
+    def recoverer(self) -> Recoverer:
+        """Trains candidates; only where the recovery does."""
+        options = self.options
+        return Recoverer(
+            name=options.recovery,
+            recovery=create(recoveries, options.recovery, options.recovery_options),
+            model=self.task.model,
+            graph=self.graph,
+            data=self._training_data(),
+            settings=options.training,
+            metric=self.task.metric,
+            restored=self.evaluator.build,
+            history=lambda: self.history,
+            artifacts=self.artifacts,
+            seed=options.seed,
+            progress=self.progress,
+        )
+
+    @cached_property
+    def history(self) -> History:
+        """Of the dense network's training: as given, or recorded once in the study's first search."""
+        history = study_history(self.study, self.artifacts, lambda: self.task.history or self._recorded())
+        return history.check(self.task.model, self.graph, "the history of the study")
+
+    def _recorded(self) -> History:
+        options = self.options
+        return record_history(
+            self.task.model,
+            self.graph,
+            data=self._training_data(),
+            settings=options.training,
+            epochs=options.history_epochs,
+            seed=options.seed,
+            progress=self.progress,
+        )
+
+    def _training_data(self) -> TrainingData:
+        if self.task.training is None:
+            raise DataError(
+                f"recovery '{self.options.recovery}' with criterion '{self.options.criterion}' needs training "
+                "images with labels, got none; use a dataset with a training split, or pass training=..."
+            )
+        settings = self.options.training
+        return TrainingData.of(self.task.training, images=settings.images, workers=settings.workers)
+
+    @cached_property
     def reconstruction(self) -> Reconstruction:
         options = self.options
         return create(reconstructions, options.reconstruction, options.reconstruction_options)
@@ -203,10 +295,11 @@ class Engine:
         with self.progress.stage("profile", groups) as stage:
             return make_profile(
                 self.bench,
-                self.options.criterion,
+                self.criterion,
                 self.options.batch_removal,
                 lambda kept: quick.output_error(quick.restored(kept)),
                 seed=self.options.seed,
+                history=self.history.norms if self.criterion.needs_history else None,
                 progress=stage.advance,
             )
 
@@ -266,8 +359,14 @@ class Engine:
         return replace(front, trials=[replace(point, builder=self.build) for point in front.trials])
 
     def build(self, point: Point) -> nn.Module:
-        """The pruned, restored network of a finished trial."""
-        return self.evaluator.build(dict(point.kept.items()))
+        """The pruned network of a finished trial, restored in closed form or read as it was trained."""
+        trained = self.trained(point.trial)
+        return self.evaluator.build(dict(point.kept.items())) if trained is None else trained.network
+
+    def trained(self, number: int) -> Trained | None:
+        """The trained candidate of a finished trial; None where it was restored in closed form."""
+        attributes = self.study.get_trials(deepcopy=False)[number].user_attrs
+        return load_trained(self.artifacts, self.task.model, self.graph, number, attributes)
 
     def _dense(self) -> Dense:
         cost = self.cost
@@ -314,8 +413,7 @@ class Engine:
         curves = self.profile.curves(self.space.names, batch)
         counts = project(self.space, curves, to_counts(self.space, trial.params))
         widths = self.space.widths(counts)
-        kept = self.profile.kept(widths, batch)
-        measured = self.evaluator.measure(kept)
+        kept, measured, trained = self._measured(study, trial, self.profile.kept(widths, batch))
         costs = {name: int(value[0]) for name, value in self.space.costs(counts[None]).items()}
         record = {
             attr.WIDTHS: widths,
@@ -327,9 +425,18 @@ class Engine:
             attr.BATCH: batch,
             attr.PROVENANCE: {**self.task.fingerprints, "seed": self.options.seed, "versions": versions()},
         }
-        for name, value in record.items():
+        for name, value in {**record, **trained}.items():
             trial.set_user_attr(name, value)
         study.tell(trial, [measured.accuracy, costs["macs"] / self.cost.dense_macs])
+
+    def _measured(self, study: Study, trial: Trial, kept: Kept) -> tuple[Kept, Measurement, Record]:
+        """A candidate restored or trained: its channels, what was measured, and attributes of a trained one."""
+        if not self.options.trains:
+            return kept, self.evaluator.measure(kept), {}
+        parent = self.strategy.parent(finished(study))
+        start = None if parent is None else self.trained(parent)
+        trained, record = self.recoverer.recover(trial, kept, start)
+        return trained.kept, self.evaluator.measure_trained(trained.network, trained.kept), record
 
     def _note(self) -> str:
         """Best point so far, for the progress bar."""

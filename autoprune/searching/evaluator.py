@@ -84,6 +84,13 @@ class Evaluator:
         accuracy, error = self._judge(self.restored(kept))
         return Measurement(checked(accuracy), before, error)
 
+    @torch.no_grad()
+    def measure_trained(self, network: nn.Module, kept: Kept) -> Measurement:
+        """As `measure`, for a candidate whose weights were trained."""
+        before = checked(self.metric(self.sliced(kept)))
+        accuracy, error = self._judge(network)
+        return Measurement(checked(accuracy), before, error)
+
     def _judge(self, network: nn.Module) -> tuple[float, float]:
         """Metric and output error; one pass serves both where the metric runs over the same images."""
         if not isinstance(self.metric, Accuracy) or not self._same_images:

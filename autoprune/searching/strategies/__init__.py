@@ -2,6 +2,7 @@
 
 from autoprune.searching.strategies.base import Problem, Strategy, Workshop, strategies
 from autoprune.searching.strategies.fp_omp_search import FPOMPSearch
+from autoprune.searching.strategies.history import HistoryStrategy
 from autoprune.searching.strategies.knapsack import Knapsack, KnapsackSampler
 from autoprune.searching.strategies.plain import NSGA2, TPE, RandomRates
 from autoprune.searching.strategies.rate_derivation import RateDerivation
@@ -12,6 +13,7 @@ __all__ = [
     "TPE",
     "Dispersion",
     "FPOMPSearch",
+    "HistoryStrategy",
     "Knapsack",
     "KnapsackSampler",
     "Problem",
