@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from autoprune.config import BudgetConfig, SearchConfig, StudyConfig, differences, load_study, mask_url
+from autoprune.config import (
+    BudgetConfig,
+    SearchConfig,
+    StudyConfig,
+    TrainingConfig,
+    differences,
+    load_study,
+    mask_url,
+)
 from autoprune.errors import ConfigError
 
 STUDIES = Path(__file__).parent.parent / "studies"
@@ -143,3 +151,46 @@ def test_passwords_do_not_show_in_errors(tmp_path: Path) -> None:
     assert differences({"storage": "p://a:secret@h"}, {"storage": "p://a:hidden@h"}) == [
         "storage: stored 'p://a:***@h', now 'p://a:***@h'"
     ]
+
+
+def training(tmp_path: Path, text: str) -> TrainingConfig:
+    return study(tmp_path, f"{MINIMAL}[training]\n{text}\n").training
+
+
+@pytest.mark.parametrize(
+    ("text", "temperature"),
+    [("temperature = 3", 3.0), ("temperature = 2.5", 2.5), ("temperature = [8, 1.0]", (8.0, 1.0))],
+)
+def test_a_temperature_is_a_number_or_a_pair(tmp_path: Path, text: str, temperature: object) -> None:
+    config = training(tmp_path, text)
+    assert config.temperature == temperature
+    assert TrainingConfig.model_validate(config.model_dump()) == config
+    assert TrainingConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("temperature = 0", r"training.temperature: should be a number above 0, or a pair .* got 0"),
+        ("temperature = [8.0]", "pair"),
+        ("temperature = [8.0, 1.0, 2.0]", "pair"),
+        ("temperature = [8.0, -1.0]", "pair"),
+        ("temperature = '4'", "pair"),
+        ("temperature = true", "pair"),
+        ("epochs = 0", "training.epochs"),
+        ("distillation = 1.5", "training.distillation"),
+        ("optimizer = 'lion'", "'sgd' or 'adam'"),
+        ("milestones = [0.3]", 'schedule = "step"'),
+        ("gamma = 0.5", 'schedule = "step"'),
+        ("schedule = 'step'\nmilestones = [0.7, 0.3]", "rise"),
+        ("schedule = 'step'\nmilestones = [30]", "training.milestones.0"),
+        ("optimizer = 'adam'\nnesterov = true", 'nesterov needs optimizer = "sgd"'),
+        ("nesterov = true\nmomentum = 0.0", "nesterov"),
+        ("epochs = 3\nwarmup_epochs = 3.0", r"less than epochs \(3\)"),
+        ("distillation = 1.0\nlabel_smoothing = 0.1", "label_smoothing needs labels"),
+        ("epoch = 3", "did you mean 'epochs'"),
+    ],
+)
+def test_training_options_that_do_not_fit_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        training(tmp_path, text)
