@@ -75,7 +75,7 @@ class Loop:
 
     def _train(self, number: int, optimizer: Optimizer, stage: Stage) -> float:
         """One pass over the images; the mean loss per image."""
-        total = torch.zeros((), device=self.device, dtype=torch.float64)
+        total = torch.zeros((), device=self.device)
         images, first = 0, (number - 1) * self.steps
         batches = self.data.batches(self.settings.batch_size, seed_of(self.seed, number, 1))
         for step, batch in enumerate(batches):

@@ -56,8 +56,8 @@ def fine_tune(
     device = next(network.parameters()).device
     objective = Objective(settings, make_augmentation(settings.augmentation), device, teacher, extra_loss)
     loop = Loop(network, data, settings, objective, evaluate, seed, device)
-    identity = _identity(loop, teacher)
     file = None if checkpoint is None else Path(checkpoint)
+    identity = {} if file is None else _identity(loop, teacher)
     with torch.enable_grad(), nullcontext() if teacher is None else evaluation_mode(teacher):
         saved = None if file is None else read_checkpoint(file, identity)
         before = loop.metric() if saved is None else None
