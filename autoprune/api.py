@@ -5,23 +5,27 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from autoprune.config import check_section
+from autoprune.config import check_section, training_settings
 from autoprune.data import Inputs, as_batches
 from autoprune.errors import ConfigError, ModelError
 from autoprune.models import fingerprint
 from autoprune.models.weights import check_finite
 from autoprune.progress import Progress
+from autoprune.searching.artifacts import open_artifacts
 from autoprune.searching.engine import Engine, Options, Task
 from autoprune.searching.front import Front
 from autoprune.searching.metrics import Accuracy
 from autoprune.searching.study import open_storage
 from autoprune.session import pick_device
+from autoprune.training.history import History
 
 
 def search(
@@ -45,9 +49,16 @@ def search(
     reconstruction_options: Mapping[str, Any] | None = None,
     damping: float = 1e-3,
     batch_norm: bool = False,
+    recovery: str = "none",
+    recovery_options: Mapping[str, Any] | None = None,
+    training: Dataset[Any] | None = None,
+    training_options: Mapping[str, Any] | None = None,
+    history: History | str | Path | None = None,
+    history_epochs: int = 2,
     seed: int = 0,
     name: str = "autoprune",
     storage: str | None = None,
+    artifacts: str | Path | None = None,
     device: str | torch.device | None = None,
     progress: Progress | None = None,
 ) -> Front:
@@ -58,6 +69,10 @@ def search(
     accuracy; or `evaluate(model) -> float`, higher is better, in its place. `budget`: any of macs,
     params, bytes, as a fraction of dense (up to 1) or absolute; hard. `storage`: a path or Optuna URL
     to continue later, with the same `name`; `trials` counts all finished trials of the study.
+    `recovery` trains every candidate on `training`, a dataset of (input, label) pairs, as `training_options`
+    say (section [training] of a study file); trained weights are kept in the folder `artifacts`, beside the
+    storage by default. `history` is that of the model's own training (`HistoryRecorder`), or its file; where
+    a method needs one and none is given, it is recorded over `history_epochs` epochs of training a copy.
 
     Raises AutopruneError (its subclasses say what kind) for bad input, before any long work.
     """
@@ -77,6 +92,10 @@ def search(
         reconstruction_options=reconstruction_options or {},
         damping=damping,
         batch_norm=batch_norm,
+        recovery=recovery,
+        recovery_options=recovery_options or {},
+        training=training_settings(training_options or {}),
+        history_epochs=history_epochs,
     )
     _check(options)
     options.check_names()
@@ -87,7 +106,22 @@ def search(
     check_finite(model, "the model passed in")
     # The caller's module keeps its own mode and device: the work is done on a copy.
     task = _task(name, _working_copy(model, place), calibration, validation, evaluate, place)
-    return Engine(task, options, opened, progress).search(timeout=timeout)
+    task = _with_training(task, training, history)
+    places = open_artifacts(None if artifacts is None else str(artifacts), storage)
+    return Engine(task, options, opened, progress, places).search(timeout=timeout)
+
+
+def _with_training(task: Task, training: Dataset[Any] | None, history: History | str | Path | None) -> Task:
+    if training is not None and not isinstance(training, Dataset):
+        raise ConfigError(
+            f"training must be a dataset of (input, label) pairs, got {type(training).__name__}; pass the "
+            "dataset of the loader."
+        )
+    if history is None:
+        return replace(task, training=training)
+    known = history if isinstance(history, History) else History.load(history)
+    prints = {**task.fingerprints, "history": known.fingerprint}
+    return replace(task, training=training, history=known, fingerprints=prints)
 
 
 def _check(options: Options) -> None:
@@ -95,6 +129,9 @@ def _check(options: Options) -> None:
     values = {field.name: getattr(options, field.name) for field in fields(options)}
     restore = {"method": values.pop("reconstruction"), "options": values.pop("reconstruction_options")}
     restore |= {name: values.pop(name) for name in ("damping", "batch_norm")}
+    check_section("model", {"factory": "given:model", "history_epochs": values.pop("history_epochs")})
+    values = {name: value for name, value in values.items() if name not in ("training", "recovery_options")}
+    check_section("recovery", {"method": values.pop("recovery"), "options": dict(options.recovery_options)})
     check_section("search", {**values, "budget": dict(options.budget)})
     check_section("reconstruction", restore)
 

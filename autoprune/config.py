@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -222,13 +222,18 @@ def load_study(path: str | Path) -> StudyConfig:
 
 def check_section(name: str, values: Mapping[str, Any]) -> None:
     """Validate what a study file would hold in section [name]; ConfigError in one line."""
-    sections: Mapping[str, type[_Section]] = {
-        "search": SearchConfig,
-        "reconstruction": ReconstructionConfig,
-        "training": TrainingConfig,
-    }
+    _section(name, values)
+
+
+def training_settings(values: Mapping[str, Any]) -> TrainingConfig:
+    """Section [training] with these values; ConfigError in one line."""
+    return cast(TrainingConfig, _section("training", values))
+
+
+def _section(name: str, values: Mapping[str, Any]) -> _Section:
+    section: Any = StudyConfig.model_fields[name].annotation
     try:
-        sections[name].model_validate(dict(values))
+        return cast(_Section, section.model_validate(dict(values)))
     except ValidationError as error:
         raise ConfigError("; ".join(_explain((name, *p["loc"]), p) for p in error.errors())) from error
 

@@ -78,7 +78,7 @@ class Options:
     batch_norm: bool = False
     recovery: str = "none"
     recovery_options: Mapping[str, Any] = field(default_factory=dict)
-    training: TrainingConfig = TrainingConfig()
+    training: TrainingConfig = field(default_factory=TrainingConfig)
     history_epochs: int = 2
 
     @property
@@ -120,7 +120,8 @@ class Options:
         if not self.trains:
             return epochs
         training = self.training.model_dump(mode="json", exclude={"workers"})
-        return {"method": self.recovery, "options": dict(self.recovery_options), "training": training} | epochs
+        how = {"method": self.recovery, "options": dict(self.recovery_options), "training": training}
+        return {**how, **epochs}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,6 +341,7 @@ class Engine:
 
     def search(self, trials: int | None = None, timeout: float | None = None) -> Front:
         """Continue the study to `trials` finished trials in total, or until `timeout` seconds are over."""
+        self.check()
         end = None if timeout is None else time.monotonic() + timeout
         total = self.options.trials if trials is None else trials
         study = self.study
@@ -430,7 +432,7 @@ class Engine:
         study.tell(trial, [measured.accuracy, costs["macs"] / self.cost.dense_macs])
 
     def _measured(self, study: Study, trial: Trial, kept: Kept) -> tuple[Kept, Measurement, Record]:
-        """A candidate restored or trained: its channels, what was measured, and attributes of a trained one."""
+        """A candidate restored or trained: its channels, what was measured, what a trained one is stored as."""
         if not self.options.trains:
             return kept, self.evaluator.measure(kept), {}
         parent = self.strategy.parent(finished(study))

@@ -137,9 +137,7 @@ def _fits(wanted: tuple[tuple[int, ...], torch.dtype] | None, found: Tensor | No
     return wanted is not None and found is not None and wanted == (tuple(found.shape), found.dtype)
 
 
-def _history(
-    artifacts: Artifacts, number: int, attributes: Mapping[str, Any], remedy: str
-) -> History | None:
+def _history(artifacts: Artifacts, number: int, attributes: Mapping[str, Any], remedy: str) -> History | None:
     if attr.HISTORY not in attributes:
         return None
     return _read_history(artifacts, attributes[attr.HISTORY], f"the history of trial {number}", remedy)

@@ -84,9 +84,7 @@ class HistorySampler(Proposer):
 
     def propose(self, study: Study, trial: FrozenTrial) -> Parameters:
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return to_parameters(
-            self.problem.space, self.strategy.next_widths(trials), self.problem.batches[0]
-        )
+        return to_parameters(self.problem.space, self.strategy.next_widths(trials), self.problem.batches[0])
 
 
 def _allowed(options: np.ndarray, wanted: int, present: int) -> int:
