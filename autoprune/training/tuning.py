@@ -13,14 +13,14 @@ from torch import nn
 from autoprune.config import TrainingConfig
 from autoprune.graph.capture import evaluation_mode
 from autoprune.models.fingerprint import fingerprint
-from autoprune.progress import Progress, Silent
+from autoprune.progress import Progress, Silent, Stage
 from autoprune.training.augmentation import make_augmentation
 from autoprune.training.checkpoint import read_checkpoint, write_checkpoint
 from autoprune.training.data import TrainingData
 from autoprune.training.loop import Loop
 from autoprune.training.objective import ExtraLoss, Objective
 from autoprune.training.optimisation import make_optimizer
-from autoprune.training.record import EpochEnd, TrainingResult
+from autoprune.training.record import Epoch, EpochEnd, TrainingResult
 from autoprune.training.state import TrainingState, put_back, snapshot
 
 
@@ -65,9 +65,12 @@ def fine_tune(
         try:
             if saved is not None:
                 state.restore(saved)
-            for _ in _epochs(loop, state, progress or Silent(), title, callbacks):
-                if file is not None:
-                    write_checkpoint(file, state.to_save(), identity)
+            with (progress or Silent()).stage(title, settings.epochs * loop.steps) as stage:
+                for epoch in _missing_epochs(loop, state, stage):
+                    for callback in callbacks:
+                        callback(network, epoch)
+                    if file is not None:
+                        write_checkpoint(file, state.to_save(), identity)
         finally:
             put_back(network, state.best)
             network.zero_grad(set_to_none=True)
@@ -75,19 +78,14 @@ def fine_tune(
     return state.result(len(data))
 
 
-def _epochs(
-    loop: Loop, state: TrainingState, progress: Progress, title: str, callbacks: Sequence[EpochEnd]
-) -> Iterator[None]:
-    """Train the epochs that are missing, one at a time."""
-    done, total = len(state.history), loop.settings.epochs
-    with progress.stage(title, total * loop.steps) as stage:
-        stage.advance(done * loop.steps)
-        for number in range(done + 1, total + 1):
-            epoch = loop.epoch(number, state.optimizer, stage)
-            state.add(epoch)
-            for callback in callbacks:
-                callback(loop.network, epoch)
-            yield
+def _missing_epochs(loop: Loop, state: TrainingState, stage: Stage) -> Iterator[Epoch]:
+    """Train those that the state does not have yet, one at a time."""
+    done = len(state.history)
+    stage.advance(done * loop.steps)
+    for number in range(done + 1, loop.settings.epochs + 1):
+        epoch = loop.epoch(number, state.optimizer, stage)
+        state.add(epoch)
+        yield epoch
 
 
 def _identity(loop: Loop, teacher: nn.Module | None) -> dict[str, Any]:
