@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch.utils.data import TensorDataset
 
 from autoprune.errors import ConfigError, DataError, ModelError, TrainingError
 from autoprune.training import Epoch, TrainingData, fine_tune
+from autoprune.training.objective import autocast
 from tests.training.conftest import Listed, images, network, settings
 
 Metric = Callable[[nn.Module], float]
@@ -181,3 +183,39 @@ def test_what_does_not_fit_is_one_clear_error(
     given = {"network": network(), "data": train, "settings": settings(), **unfit(name)}
     with pytest.raises(error, match=message):
         fine_tune(given.pop("network"), **given)
+
+
+class Bars:
+    """Notes what a progress display would show."""
+
+    def __init__(self) -> None:
+        self.titles: list[tuple[str, int]] = []
+        self.steps, self.notes, self.open = 0, [""], False
+
+    @contextmanager
+    def stage(self, title: str, total: int) -> Iterator[Bars]:
+        self.titles.append((title, total))
+        self.open = True
+        try:
+            yield self
+        finally:
+            self.open = False
+
+    def advance(self, steps: int = 1, note: str | None = None) -> None:
+        self.steps += steps
+        self.notes.append(note or self.notes[-1])
+
+    def message(self, text: str) -> None:
+        raise AssertionError(text)
+
+
+def test_progress_counts_every_step_and_shows_the_loss(train: TrainingData) -> None:
+    bars = Bars()
+    result = fine_tune(network(), data=train, settings=settings(epochs=2), progress=bars, title="recover")
+    assert bars.titles == [("recover", 6)] and bars.steps == 6 and not bars.open
+    assert bars.notes[-1] == f"epoch 2/2, loss {result.history[-1].loss:.4f}"
+
+
+def test_mixed_precision_is_off_where_there_is_no_use_for_it() -> None:
+    with autocast("auto", torch.device("cpu")):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
