@@ -20,7 +20,6 @@ from autoprune.progress import Progress, Silent
 from autoprune.searching.artifacts import open_artifacts
 from autoprune.searching.engine import Engine, Options, Task
 from autoprune.searching.front import Front, Point
-from autoprune.searching.gradients import BATCH as GRADIENT_BATCH
 from autoprune.searching.gradients import Labelled
 from autoprune.searching.metrics import Accuracy
 from autoprune.searching.study import open_storage
@@ -146,5 +145,5 @@ def _task(config: StudyConfig, splits: Splits, model: nn.Module, device: torch.d
 def _labelled(train: Dataset[Any], device: torch.device, count: int) -> list[Labelled]:
     """The same training images each time, with their classes."""
     indices = random_order(size_of(train))[:count]
-    batches = loader(Subset(train, indices), GRADIENT_BATCH, device)
+    batches = loader(Subset(train, indices), device=device)
     return [(Inputs.of(inputs), labels) for inputs, labels in batches]

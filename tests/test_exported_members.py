@@ -56,11 +56,17 @@ EXPORTED = {
     "autoprune.searching.strategies": [
         "NSGA2",
         "TPE",
+        "Dispersion",
+        "FPOMPSearch",
+        "HistoryStrategy",
         "Knapsack",
         "KnapsackSampler",
         "Problem",
         "RandomRates",
+        "RateDerivation",
         "Strategy",
+        "Uniform",
+        "Workshop",
         "strategies",
     ],
 }

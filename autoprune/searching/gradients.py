@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autoprune.data.inputs import Inputs
+from autoprune.data.inputs import Inputs, concatenate
 from autoprune.graph.groups import ChannelGraph, Kept, Role
 from autoprune.graph.slicing import member_sites, positions_kept
 from autoprune.searching.strategies.base import Gradients, LayerGradients
@@ -28,8 +28,14 @@ BATCH = 128
 @torch.no_grad()
 def self_labelled(model: nn.Module, batches: Sequence[Inputs]) -> list[Labelled]:
     """Images with the classes that the network itself gives them, for want of true ones."""
-    parts = [batch.slice(i, i + BATCH) for batch in batches for i in range(0, batch.size, BATCH)]
-    return [(part, part.call(model).argmax(1)) for part in parts]
+    return [(batch, batch.call(model).argmax(1)) for batch in batches]
+
+
+def rebatched(batches: Sequence[Labelled]) -> list[Labelled]:
+    """The same images in batches of `BATCH`, whose size the mean of inverse gradients depends on."""
+    inputs, labels = concatenate([inputs for inputs, _ in batches]), torch.cat([y for _, y in batches])
+    starts = range(0, inputs.size, BATCH)
+    return [(inputs.slice(i, i + BATCH), labels[i : i + BATCH]) for i in starts]
 
 
 @dataclass(frozen=True)

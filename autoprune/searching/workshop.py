@@ -17,11 +17,11 @@ from autoprune.graph.groups import Kept
 from autoprune.progress import Progress
 from autoprune.searching import attributes as attr
 from autoprune.searching.evaluator import Evaluator, checked
-from autoprune.searching.gradients import Labelled, measure_gradients
+from autoprune.searching.gradients import Labelled, measure_gradients, rebatched
 from autoprune.searching.metrics import Accuracy
 from autoprune.searching.outputs import OutputError
 from autoprune.searching.profile import Profile
-from autoprune.searching.strategies.base import Gradients, Measure
+from autoprune.searching.strategies.base import Gradients, Measure, Split
 
 NOTES = "autoprune.notes."
 """Prefix of the study's attributes that strategies wrote."""
@@ -45,7 +45,7 @@ class BenchWorkshop:
     seed: int
     progress: Progress
     _judges: dict[tuple[Measure, int], Callable[[nn.Module], float]] = field(default_factory=dict)
-    _gradients: dict[tuple[int | None, int], Gradients] = field(default_factory=dict)
+    _gradients: dict[tuple[int | None, Split, int], Gradients] = field(default_factory=dict)
 
     @property
     def dense_accuracy(self) -> float:
@@ -60,14 +60,12 @@ class BenchWorkshop:
         view = group_view(bench.model, bench.graph, bench.statistics, bench.graph[group], self.seed)
         return kernel_dispersion(view.filters)
 
-    def gradients(self, trial: int | None, images: int) -> Gradients:
-        key = (trial, images)
+    def gradients(self, trial: int | None, split: Split, images: int) -> Gradients:
+        key = (trial, split, images)
         if key not in self._gradients:
             network, kept = self._network(trial)
-            bench = self.evaluator.bench
-            self._gradients[key] = measure_gradients(
-                bench.model, bench.graph, network, kept, self.labelled(images)
-            )
+            bench, batches = self.evaluator.bench, rebatched(self._labelled(split, images))
+            self._gradients[key] = measure_gradients(bench.model, bench.graph, network, kept, batches)
         return self._gradients[key]
 
     def remember(self, key: str, value: Any) -> None:
@@ -75,6 +73,13 @@ class BenchWorkshop:
 
     def recall(self, key: str) -> Any:
         return self.study().user_attrs.get(NOTES + key)
+
+    def _labelled(self, split: Split, images: int) -> Sequence[Labelled]:
+        if split == "train":
+            return self.labelled(images)
+        metric = self.evaluator.metric
+        assert isinstance(metric, Accuracy), "strategies that need labels are refused without"
+        return metric.first(images).batches
 
     def _network(self, trial: int | None) -> tuple[nn.Module, Kept]:
         if trial is None:

@@ -19,7 +19,6 @@ from autoprune.graph import count_macs
 from autoprune.searching import attributes as attr
 from autoprune.searching.engine import Engine
 from autoprune.searching.front import Front
-from autoprune.searching.strategies import strategies
 from autoprune.searching.study import finished, open_storage, read_front, sweep_dead
 from tests.small import NETWORKS
 
@@ -48,41 +47,6 @@ def test_every_point_is_what_it_says(make_engine: MakeEngine, network: str) -> N
         json.dumps(point.to_json(), allow_nan=False)
     assert front.dense.macs == count_macs(engine.task.model, example.args, example.kwargs)
     assert front.dense.accuracy == engine.task.metric(engine.task.model)
-
-
-@pytest.mark.parametrize("strategy", list(strategies))
-@pytest.mark.parametrize("network", ["residual", "grouped"])
-def test_every_strategy_holds_the_budget_and_repeats(
-    make_engine: MakeEngine, network: str, strategy: str
-) -> None:
-    budget = {"macs": 0.6, "params": 0.7}
-    engine = make_engine(
-        network, strategy=strategy, budget=budget, trials=26, seed=5, multiple_of=2, min_kept=0.2
-    )
-    front = engine.search()
-    assert len(front.trials) == 26
-    for point in front.trials:
-        assert point.macs <= 0.6 * front.dense.macs and point.params <= 0.7 * front.dense.params
-        for name, kept in point.widths.items():
-            width = engine.graph.widths[name]
-            assert kept >= 0.2 * width and (kept % 2 == 0 or kept == width)
-    again = make_engine(
-        network, strategy=strategy, budget=budget, trials=26, seed=5, multiple_of=2, min_kept=0.2
-    )
-    assert record(again.search()) == record(front)
-    assert len({tuple(point.widths.items()) for point in front.trials}) > 2
-
-
-@pytest.mark.parametrize("strategy", list(strategies))
-def test_a_resumed_study_equals_an_uninterrupted_one(
-    make_engine: MakeEngine, strategy: str, tmp_path: Path
-) -> None:
-    whole = make_engine(strategy=strategy, trials=12).search()
-    path = str(tmp_path / "deep" / "study.journal")
-    for total in (3, 12, 12, 5):
-        front = make_engine(strategy=strategy, storage=path, trials=total).search()
-    assert record(front) == record(whole)
-    assert record(read_front(path, "study")) == record(whole)
 
 
 def test_a_timeout_starts_no_further_trial(make_engine: MakeEngine) -> None:

@@ -27,6 +27,8 @@ TARGET_STEP = 0.05
 Measure = Literal["accuracy", "last-layer-error"]
 """How a candidate is judged cheaply. Both are better when lower: 1 - accuracy, relative output error."""
 
+Split = Literal["train", "validation"]
+
 
 @dataclass(frozen=True)
 class LayerGradients:
@@ -66,8 +68,12 @@ class Workshop(Protocol):
     def dispersion(self, group: str) -> float:
         """Kernel Dispersion of the group's dense filters, 0..1."""
 
-    def gradients(self, trial: int | None, images: int) -> Gradients:
-        """Of the network of a finished trial as the study restores it; of the dense one for None."""
+    def gradients(self, trial: int | None, split: Split, images: int) -> Gradients:
+        """Of the network of a finished trial as the study restores it; of the dense one for None.
+
+        Where there are no labelled training images, the calibration images stand in, with the dense
+        network's own answers as labels.
+        """
 
     def remember(self, key: str, value: Any) -> None:
         """Keep plain JSON with the study, so that a search that continues finds it."""

@@ -15,7 +15,7 @@ from pydantic import Field
 from autoprune.searching.allocate import project
 from autoprune.searching.attributes import WIDTHS
 from autoprune.searching.parameters import Parameters, to_parameters
-from autoprune.searching.strategies.base import Strategy, strategies
+from autoprune.searching.strategies.base import Split, Strategy, strategies
 from autoprune.searching.strategies.proposing import Proposer
 from autoprune.searching.strategies.thresholds import Thresholds
 from autoprune.searching.study import finished
@@ -51,8 +51,10 @@ class RateDerivation(Strategy):
     to change; otherwise it goes back and the radius at least halves. Ends when all rates are zero.
 
     Gradients and losses are those of the network as the study restores (or fine-tunes) it, on `images`
-    labelled training images; where a study has none, on calibration images with the dense network's own
-    answers as labels. Ranking inside a layer is by L1 norm, as in the paper; coupled layers keep the union
+    labelled images of the `split`; where a study has no labelled training images, on calibration images
+    with the dense network's own answers as labels. Without fine-tuning use `validation`: a network knows
+    its training images by heart, so their loss multiplies with the first channels that go, and the search
+    ends there. Ranking inside a layer is by L1 norm, as in the paper; coupled layers keep the union
     of their channels. Readings: the union decides a group's width, the study's criterion which channels
     stay (`l1` comes closest to the paper); widths are rounded up to allowed ones; the first radius is its
     upper limit, sqrt(layers) times the largest threshold or error; with a budget, proposals are projected
@@ -68,6 +70,7 @@ class RateDerivation(Strategy):
     margin: Annotated[float, Field(ge=0)] = 0.1
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.01
     rates: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.5, 0.4, 0.3, 0.2, 0.1)
+    split: Split = "train"
     images: Annotated[int, Field(ge=1)] = 512
 
     def warm_start(self) -> list[Parameters]:
@@ -118,8 +121,8 @@ class RateDerivation(Strategy):
 
     def _thresholds(self, trial: int | None, trials: Sequence[FrozenTrial]) -> Thresholds:
         space, workshop = self.problem.space, self.problem.workshop
-        dense_loss = workshop.gradients(None, self.images).loss
-        found = workshop.gradients(trial, self.images)
+        dense_loss = workshop.gradients(None, self.split, self.images).loss
+        found = workshop.gradients(trial, self.split, self.images)
         counts = space.dense if trial is None else self._counts(_numbered(trials, trial))
         bound = dense_loss * (1 + self.margin)
         return Thresholds.of(space, counts, found, bound, self.rates)
