@@ -43,6 +43,7 @@ EXPORTED = {
     ],
     "autoprune.reconstruction": [
         "Bench",
+        "Filters",
         "Independent",
         "NoReconstruction",
         "Reconstruction",

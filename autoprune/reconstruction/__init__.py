@@ -2,12 +2,14 @@
 
 from autoprune.reconstruction.base import Bench, NoReconstruction, Reconstruction, reconstructions
 from autoprune.reconstruction.batch_norm import re_estimate
+from autoprune.reconstruction.filters import Filters
 from autoprune.reconstruction.independent import Independent
 from autoprune.reconstruction.least_squares import Solution, refit, restore
 from autoprune.reconstruction.sequential import Sequential
 
 __all__ = [
     "Bench",
+    "Filters",
     "Independent",
     "NoReconstruction",
     "Reconstruction",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from autoprune.criteria import Criterion, GroupView, Reader, criteria, group_view, loss_curve
+from autoprune.criteria import Criterion, GroupView, Reader, group_view, loss_curve
 from autoprune.criteria.norm import share_gone
 from autoprune.graph.groups import Kept
 from autoprune.reconstruction.base import Bench
@@ -51,7 +51,7 @@ class Profile:
 
 def make_profile(
     bench: Bench,
-    criterion: Criterion | str,
+    criterion: Criterion,
     batches: Sequence[int],
     output_error: Callable[[Kept], float],
     *,
@@ -64,7 +64,6 @@ def make_profile(
     `output_error(kept)` measures a candidate with one pruned group, after reconstruction. `history` maps
     the name of a weight to the norms of its filters over training, (epochs, filters).
     """
-    chooser = criterion if isinstance(criterion, Criterion) else criteria[criterion]()
     orders: dict[int, dict[str, Tensor]] = {batch: {} for batch in batches}
     layer: dict[int, dict[str, np.ndarray]] = {batch: {} for batch in batches}
     output: dict[int, dict[str, np.ndarray]] = {batch: {} for batch in batches}
@@ -72,8 +71,8 @@ def make_profile(
         view = group_view(bench.model, bench.graph, bench.statistics, group, seed, history)
         readers = view.readers()
         for batch in batches:
-            orders[batch][group.name] = chooser.order(view, min(batch, view.width))
-            layer[batch][group.name] = layer_error(chooser, view, readers, orders[batch][group.name])
+            orders[batch][group.name] = criterion.order(view, min(batch, view.width))
+            layer[batch][group.name] = layer_error(criterion, view, readers, orders[batch][group.name])
         first = batches[0]
         points = _measure(view, orders[first][group.name], layer[first][group.name], output_error)
         for batch in batches:

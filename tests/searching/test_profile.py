@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from autoprune.criteria import criteria
+from autoprune.calibration.statistics import Statistics
+from autoprune.criteria import criteria, group_view
 from autoprune.graph.groups import Kept
 from autoprune.searching.profile import Profile, carried, make_profile
 from tests.small import NETWORKS, make_bench
@@ -70,3 +73,20 @@ def test_measured_errors_are_met_and_carried() -> None:
     assert (np.diff(noisy) <= 0).all(), (
         "a measurement that falls with the loss must not make wider look worse"
     )
+
+
+@pytest.mark.parametrize("criterion", ["omp", "fp-backward", "lrf", "similarity", "l1", "random"])
+def test_without_second_moments_the_criterion_says_itself_what_is_lost(criterion: str) -> None:
+    small = NETWORKS["residual"]
+    bench = make_bench(small.model(), small.images(2))
+    blind = dataclasses.replace(bench, statistics=Statistics({}, 1e-3, 0))
+    chooser = criteria[criterion]()
+    profile = make_profile(blind, chooser, [1], lambda kept: 0.1, seed=3)
+    for group in bench.graph.groups:
+        found = profile.layer_errors[1][group.name]
+        assert found[0] == pytest.approx(1) and found[-1] == 0 and (np.diff(found) <= 0).all()
+        own = chooser.loss(
+            group_view(bench.model, bench.graph, blind.statistics, group, 3), profile.orders[1][group.name]
+        )
+        if own is not None:
+            np.testing.assert_allclose(found, own.numpy(), atol=1e-12)
