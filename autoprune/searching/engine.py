@@ -255,8 +255,8 @@ class Engine:
     def _training_data(self) -> TrainingData:
         if self.task.training is None:
             raise DataError(
-                f"recovery '{self.options.recovery}' with criterion '{self.options.criterion}' needs training "
-                "images with labels, got none; use a dataset with a training split, or pass training=..."
+                f"recovery '{self.options.recovery}' with criterion '{self.options.criterion}' needs "
+                "labelled training images, got none; use a dataset with a training split, or pass training=..."
             )
         settings = self.options.training
         return TrainingData.of(self.task.training, images=settings.images, workers=settings.workers)
@@ -432,7 +432,7 @@ class Engine:
         study.tell(trial, [measured.accuracy, costs["macs"] / self.cost.dense_macs])
 
     def _measured(self, study: Study, trial: Trial, kept: Kept) -> tuple[Kept, Measurement, Record]:
-        """A candidate restored or trained: its channels, what was measured, what a trained one is stored as."""
+        """A candidate restored or trained: its channels, what was measured, what names its artifacts."""
         if not self.options.trains:
             return kept, self.evaluator.measure(kept), {}
         parent = self.strategy.parent(finished(study))

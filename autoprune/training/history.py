@@ -92,7 +92,8 @@ class HistoryRecorder:
         """Note the norms as they are now."""
         with torch.no_grad():
             norms = {n: filter_norms(self.model.get_parameter(n), dim) for n, dim in self._weights.items()}
-        self._epochs.append({name: norm.cpu() for name, norm in norms.items()})
+        # Not every device has float64.
+        self._epochs.append({name: norm.cpu().double() for name, norm in norms.items()})
 
     def __call__(self, *_: Any, **__: Any) -> None:
         """As an epoch-end callback, whatever the loop passes to it."""
@@ -106,8 +107,8 @@ class HistoryRecorder:
 
 
 def filter_norms(weight: Tensor, dim: int) -> Tensor:
-    """L1 norm of every filter along `dim`, (filters,), float64; gradients pass."""
-    return weight.movedim(dim, 0).flatten(1).double().abs().sum(1)
+    """L1 norm of every filter along `dim`, (filters,), in the weight's own type; gradients pass."""
+    return weight.movedim(dim, 0).flatten(1).abs().sum(1)
 
 
 def producer_weights(graph: ChannelGraph) -> dict[str, int]:

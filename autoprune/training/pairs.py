@@ -69,7 +69,7 @@ class GroupNorms:
         return torch.stack([history.norms[name][:, index].sum(-1) for name, index in places])
 
     def of_network(self, network: nn.Module, group: str) -> Tensor:
-        """Norms as they are now, summed over producers, (width,), float64; gradients pass."""
+        """Norms as they are now, summed over producers, (width,); gradients pass."""
         rows = []
         for name, index in self._places[group]:
             norms = filter_norms(network.get_parameter(name), self._weights[name])

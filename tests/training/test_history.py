@@ -52,7 +52,7 @@ def test_every_group_has_the_norms_of_its_producers(network: str) -> None:
         assert view.history is not None and torch.equal(view.history, norms)
         now = view.filters.double().abs().sum(1)
         assert torch.allclose(norms[:, -1].sum(0), now, rtol=1e-6)
-        assert torch.allclose(places.of_network(model, group.name), now, rtol=1e-6)
+        assert torch.allclose(places.of_network(model, group.name).double(), now, rtol=1e-6)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -66,7 +66,7 @@ def test_a_pruned_network_has_the_norms_of_the_channels_it_kept(network: str) ->
     for group in graph.groups:
         norms = GroupNorms(graph, kept).of_history(history, group).sum((0, 1))
         assert norms.shape == (len(kept[group.name]),)
-        assert torch.allclose(norms, GroupNorms(graph, kept).of_network(pruned, group.name))
+        assert torch.allclose(norms, GroupNorms(graph, kept).of_network(pruned, group.name).double())
     if any(len(indices) < graph.widths[name] for name, indices in kept.items()):
         with pytest.raises(DataError, match="record it on this network"):
             history.check(model, graph)
