@@ -282,8 +282,7 @@ class Engine:
             self.bench, self.reconstruction, self.task.metric, error, batch_norm=self.options.batch_norm
         )
 
-    @cached_property
-    def quick(self) -> Evaluator:
+    def _quick(self) -> Evaluator:
         """Restores candidates without a pass over data, and measures their output error on few images."""
         images = min(PROFILE_IMAGES, max(16, PROFILE_FORWARDS // (2 * len(self.graph.groups))))
         error = OutputError(self.task.model, first_images(self.task.probe, images))
@@ -292,7 +291,7 @@ class Engine:
 
     @cached_property
     def profile(self) -> Profile:
-        groups, quick = len(self.graph.groups), self.quick
+        groups, quick = len(self.graph.groups), self._quick()
         with self.progress.stage("profile", groups) as stage:
             return make_profile(
                 self.bench,
@@ -315,7 +314,9 @@ class Engine:
     @cached_property
     def workshop(self) -> BenchWorkshop:
         return BenchWorkshop(
-            evaluator=self.quick,
+            bench=self.bench,
+            metric=self.task.metric,
+            evaluator=self._quick,
             profile=self.profile,
             probe=lambda images: first_images(self.task.probe, images),
             labelled=self._labelled,

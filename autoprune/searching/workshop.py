@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from optuna import Study
@@ -15,8 +16,9 @@ from autoprune.criteria.dispersion import kernel_dispersion
 from autoprune.data.inputs import Inputs
 from autoprune.graph.groups import Kept
 from autoprune.progress import Progress
+from autoprune.reconstruction.base import Bench
 from autoprune.searching import attributes as attr
-from autoprune.searching.evaluator import Evaluator, checked
+from autoprune.searching.evaluator import Evaluator, Metric, checked
 from autoprune.searching.gradients import Labelled, measure_gradients, rebatched
 from autoprune.searching.metrics import Accuracy
 from autoprune.searching.outputs import OutputError
@@ -31,12 +33,14 @@ NOTES = "autoprune.notes."
 class BenchWorkshop:
     """Answers strategies on one calibrated network.
 
-    `evaluator` restores the candidates that are assessed, the quick way. `probe(images)` are images the
+    `evaluator()` restores the candidates that are assessed, the quick way. `probe(images)` are images the
     metric runs on, `labelled(images)` batches of labelled ones for gradients. `trial(number)` gives a
     finished trial's network, as a copy of its own, and its kept channels.
     """
 
-    evaluator: Evaluator
+    bench: Bench
+    metric: Metric
+    evaluator: Callable[[], Evaluator]
     profile: Profile
     probe: Callable[[int], Sequence[Inputs]]
     labelled: Callable[[int], Sequence[Labelled]]
@@ -44,8 +48,8 @@ class BenchWorkshop:
     study: Callable[[], Study]
     seed: int
     progress: Progress
-    _judges: dict[tuple[Measure, int], Callable[[nn.Module], float]] = field(default_factory=dict)
-    _gradients: dict[tuple[int | None, Split, int], Gradients] = field(default_factory=dict)
+    _judges: dict[tuple[Measure, int], Callable[[nn.Module], float]] = field(default_factory=dict, init=False)
+    _gradients: dict[tuple[int | None, Split, int], Gradients] = field(default_factory=dict, init=False)
 
     @property
     def dense_accuracy(self) -> float:
@@ -53,10 +57,10 @@ class BenchWorkshop:
 
     def assess(self, widths: Mapping[str, int], batch: int, measure: Measure, images: int) -> float:
         kept = self.profile.kept(widths, batch)
-        return self._judge(measure, images)(self.evaluator.restored(kept))
+        return self._judge(measure, images)(self._evaluator.restored(kept))
 
     def dispersion(self, group: str) -> float:
-        bench = self.evaluator.bench
+        bench = self.bench
         view = group_view(bench.model, bench.graph, bench.statistics, bench.graph[group], self.seed)
         return kernel_dispersion(view.filters)
 
@@ -64,7 +68,7 @@ class BenchWorkshop:
         key = (trial, split, images)
         if key not in self._gradients:
             network, kept = self._network(trial)
-            bench, batches = self.evaluator.bench, rebatched(self._labelled(split, images))
+            bench, batches = self.bench, rebatched(self._labelled(split, images))
             self._gradients[key] = measure_gradients(bench.model, bench.graph, network, kept, batches)
         return self._gradients[key]
 
@@ -77,15 +81,17 @@ class BenchWorkshop:
     def _labelled(self, split: Split, images: int) -> Sequence[Labelled]:
         if split == "train":
             return self.labelled(images)
-        metric = self.evaluator.metric
-        assert isinstance(metric, Accuracy), "strategies that need labels are refused without"
-        return metric.first(images).batches
+        assert isinstance(self.metric, Accuracy), "strategies that need labels are refused without"
+        return self.metric.first(images).batches
 
     def _network(self, trial: int | None) -> tuple[nn.Module, Kept]:
         if trial is None:
-            bench = self.evaluator.bench
-            return copy.deepcopy(bench.model), bench.graph.all_kept()
+            return copy.deepcopy(self.bench.model), self.bench.graph.all_kept()
         return self.trial(trial)
+
+    @cached_property
+    def _evaluator(self) -> Evaluator:
+        return self.evaluator()
 
     def _judge(self, measure: Measure, images: int) -> Callable[[nn.Module], float]:
         if (measure, images) not in self._judges:
@@ -94,7 +100,6 @@ class BenchWorkshop:
 
     def _new_judge(self, measure: Measure, images: int) -> Callable[[nn.Module], float]:
         if measure == "last-layer-error":
-            return OutputError(self.evaluator.bench.model, self.probe(images))
-        metric = self.evaluator.metric
-        metric = metric.first(images) if isinstance(metric, Accuracy) else metric
+            return OutputError(self.bench.model, self.probe(images))
+        metric = self.metric.first(images) if isinstance(self.metric, Accuracy) else self.metric
         return lambda network: 1.0 - checked(metric(network))
