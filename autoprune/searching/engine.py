@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import optuna
 from optuna import Study, Trial
 from optuna.storages import BaseStorage
 from torch import nn
-from torch.utils.data import Dataset
 
 from autoprune.calibration.statistics import calibrate
-from autoprune.components import check_options, create
-from autoprune.config import TrainingConfig
+from autoprune.components import create
 from autoprune.criteria import Criterion, criteria
 from autoprune.data.inputs import Inputs, concatenate, fast_batches
 from autoprune.errors import AutopruneError, ConfigError, DataError
@@ -34,6 +31,7 @@ from autoprune.searching.evaluator import Evaluator, Measurement, Metric, checke
 from autoprune.searching.front import Dense, Front, Point
 from autoprune.searching.gradients import Labelled, self_labelled
 from autoprune.searching.metrics import Accuracy
+from autoprune.searching.options import Options, Task
 from autoprune.searching.outputs import OutputError
 from autoprune.searching.parameters import BATCH_REMOVAL, distributions, to_counts
 from autoprune.searching.profile import Profile, make_profile
@@ -48,6 +46,8 @@ from autoprune.training.recording import record_history
 from autoprune.training.recoveries import Trained, recoveries
 from autoprune.versions import versions
 
+__all__ = ["Engine", "Options", "Task"]
+
 PROFILE_FORWARDS = 8_000
 """Images that the profile's output errors may cost; with many groups each is measured on fewer."""
 PROFILE_IMAGES = 256
@@ -55,94 +55,6 @@ CHUNK_BYTES = 32 * 2**20
 """Calibration inputs that go through the network together."""
 TRIAL_IMAGES = 1_000
 """Unseen images on which a trial's output error is measured."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What to search and how to restore; names are resolved in the registries."""
-
-    trials: int = 100
-    budget: Mapping[str, float | int] = field(default_factory=dict)
-    multiple_of: int = 1
-    min_kept: float = 0.05
-    seed: int = 0
-    criterion: str = "second-moment"
-    criterion_options: Mapping[str, Any] = field(default_factory=dict)
-    batch_removal: Sequence[int] = (1, 2, 4)
-    strategy: str = "knapsack"
-    strategy_options: Mapping[str, Any] = field(default_factory=dict)
-    ignore: Sequence[str] = ()
-    reconstruction: str = "sequential"
-    reconstruction_options: Mapping[str, Any] = field(default_factory=dict)
-    damping: float = 1e-3
-    batch_norm: bool = False
-    recovery: str = "none"
-    recovery_options: Mapping[str, Any] = field(default_factory=dict)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    history_epochs: int = 2
-
-    @property
-    def trains(self) -> bool:
-        """Whether every trial ends with training."""
-        return recoveries[self.recovery].trains
-
-    @property
-    def needs_history(self) -> bool:
-        return criteria[self.criterion].needs_history or recoveries[self.recovery].needs_history
-
-    def check_names(self) -> None:
-        """ConfigError for a name or an option that is in no table, before anything long begins."""
-        check_options(criteria, self.criterion, self.criterion_options)
-        check_options(strategies, self.strategy, self.strategy_options)
-        check_options(reconstructions, self.reconstruction, self.reconstruction_options)
-        check_options(recoveries, self.recovery, self.recovery_options)
-
-    def identity(self) -> dict[str, Any]:
-        """What must stay the same when a study continues."""
-        return {
-            "budget": dict(self.budget),
-            "multiple_of": self.multiple_of,
-            "min_kept": self.min_kept,
-            "criterion": self.criterion,
-            "criterion_options": dict(self.criterion_options),
-            "batch_removal": list(self.batch_removal),
-            "ignore": list(self.ignore),
-            "reconstruction": self.reconstruction,
-            "reconstruction_options": dict(self.reconstruction_options),
-            "damping": self.damping,
-            "batch_norm": self.batch_norm,
-            "recovery": self._recovery_identity(),
-        }
-
-    def _recovery_identity(self) -> dict[str, Any]:
-        """Empty where nothing trains, as in the studies of the time before there were recoveries."""
-        epochs = {"history_epochs": self.history_epochs} if self.needs_history else {}
-        if not self.trains:
-            return epochs
-        training = self.training.model_dump(mode="json", exclude={"workers"})
-        how = {"method": self.recovery, "options": dict(self.recovery_options), "training": training}
-        return {**how, **epochs}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """A network and what it is judged by. The model is in eval mode on the device that does the work.
-
-    `chunks` are calibration inputs, `probe` inputs the network was not trained on (both on that device).
-    `fingerprints` tell a study's model and data apart from others. `labelled(count)` gives batches of so
-    many training images with their classes, where there are any. `training` yields (input, label) pairs,
-    for recoveries that train; `history` is that of the network's own training, where it was recorded.
-    """
-
-    name: str
-    model: nn.Module
-    chunks: Sequence[Inputs]
-    probe: Sequence[Inputs]
-    metric: Metric
-    fingerprints: Mapping[str, str]
-    labelled: Callable[[int], Sequence[Labelled]] | None = None
-    training: Dataset[Any] | None = None
-    history: History | None = None
 
 
 class Engine:
@@ -255,8 +167,8 @@ class Engine:
     def _training_data(self) -> TrainingData:
         if self.task.training is None:
             raise DataError(
-                f"recovery '{self.options.recovery}' with criterion '{self.options.criterion}' needs "
-                "labelled training images, got none; use a dataset with a training split, or pass training=..."
+                f"recovery '{self.options.recovery}', criterion '{self.options.criterion}': wanted "
+                "labelled training images, got none; use a dataset with a training split, or pass training."
             )
         settings = self.options.training
         return TrainingData.of(self.task.training, images=settings.images, workers=settings.workers)

@@ -190,7 +190,7 @@ def test_a_trained_trial_without_weights_is_not_rebuilt_in_closed_form(make_engi
 
 
 def test_what_is_missing_is_said_before_long_work(make_engine: MakeEngine) -> None:
-    with pytest.raises(DataError, match="needs labelled training images"):
+    with pytest.raises(DataError, match="wanted labelled training images"):
         make_engine(**TUNED).check()
     server = open_artifacts(None, "postgresql://me:secret@host/base")
     engine = make(make_engine, **TUNED)
