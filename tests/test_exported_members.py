@@ -43,6 +43,7 @@ EXPORTED = {
     ],
     "autoprune.reconstruction": [
         "Bench",
+        "Casm",
         "Filters",
         "Independent",
         "NoReconstruction",

@@ -66,7 +66,7 @@ class FlowTap(LayerTap):
         kwargs = kwargs or {}
         if func is F.batch_norm:
             return self._batch_norm(func, args, kwargs)
-        if func in _SUMS and len(args) == 2 and not kwargs:
+        if func in SUMS and len(args) == 2 and not kwargs:
             return self._sum(func, *args)
         return super().__torch_function__(func, types, args, kwargs)
 
@@ -123,5 +123,5 @@ def _affine(arguments: dict[str, Any]) -> Affine:
 
 
 _BATCH_NORM = inspect.signature(F.batch_norm)
-_IN_PLACE = {Tensor.__iadd__, Tensor.add_}
-_SUMS = {torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, *_IN_PLACE}
+_IN_PLACE: set[Function] = {Tensor.__iadd__, Tensor.add_}
+SUMS: set[Function] = {torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, *_IN_PLACE}

@@ -58,15 +58,19 @@ class Inputs:
 
     def to(self, device: torch.device | str) -> Inputs:
         """The same inputs on another device."""
-        return self._map(lambda value: value.to(device))
+        return self.map(lambda value: value.to(device))
 
     def take(self, count: int) -> Inputs:
         """The first `count` samples (all of them, where there are fewer)."""
-        return self._map(lambda value: value[:count])
+        return self.map(lambda value: value[:count])
 
     def slice(self, start: int, stop: int) -> Inputs:
         """Samples `start` to `stop` - 1."""
-        return self._map(lambda value: value[start:stop])
+        return self.map(lambda value: value[start:stop])
+
+    def select(self, index: Tensor) -> Inputs:
+        """The samples at `index` (count,), in that order."""
+        return self.map(lambda value: value[index.to(value.device)])
 
     def split(self, limit: int, least: int = 1) -> list[Inputs]:
         """The same samples in parts of at most `limit` bytes, but of at least `least` samples."""
@@ -76,13 +80,14 @@ class Inputs:
 
     def channels_last(self) -> Inputs:
         """The same images with channels side by side in memory, which convolutions run faster on."""
-        return self._map(lambda x: x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x)
+        return self.map(lambda x: x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x)
 
     def call(self, model: nn.Module) -> Any:
         """The model's answer to these inputs."""
         return model(*self.args, **self.kwargs)
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Inputs:
+    def map(self, change: Callable[[Tensor], Tensor]) -> Inputs:
+        """The same inputs with every tensor changed."""
         kwargs = {name: change(value) for name, value in self.kwargs.items()}
         return Inputs(tuple(map(change, self.args)), kwargs)
 

@@ -2,6 +2,7 @@
 
 from autoprune.reconstruction.base import Bench, NoReconstruction, Reconstruction, reconstructions
 from autoprune.reconstruction.batch_norm import re_estimate
+from autoprune.reconstruction.casm import Casm
 from autoprune.reconstruction.filters import Filters
 from autoprune.reconstruction.independent import Independent
 from autoprune.reconstruction.least_squares import Solution, refit, restore
@@ -9,6 +10,7 @@ from autoprune.reconstruction.sequential import Sequential
 
 __all__ = [
     "Bench",
+    "Casm",
     "Filters",
     "Independent",
     "NoReconstruction",

@@ -8,11 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from autoprune.components import create
 from autoprune.graph import Slicer
 from autoprune.reconstruction import Bench, reconstructions
 from tests.small import NETWORKS, duplicate_channel, make_bench, random_kept, relative_error
 
 METHODS = list(reconstructions)
+# A few steps show the same as many.
+OPTIONS = {"casm": {"steps": 6, "batch": 16}}
 RESTORING = sorted(set(METHODS) - {"none"})
 # Weights alone cannot promise that outputs come nearer; tests/reconstruction/test_filters.py says how often.
 WITH_IMAGES = [name for name in RESTORING if reconstructions[name].needs_images]
@@ -28,7 +31,7 @@ def prepared(network: str, dtype: torch.dtype = torch.float64, chunks: int = 1) 
 
 def restored(bench: Bench, method: str, kept: dict[str, Tensor]) -> nn.Module:
     pruned = Slicer(bench.model, bench.graph).build(kept).eval()
-    reconstructions[method]().restore(bench, pruned, kept)
+    create(reconstructions, method, OPTIONS.get(method, {})).restore(bench, pruned, kept)
     return pruned
 
 

@@ -1,0 +1,121 @@
+"""CASM: small models of the remaining kernels, trained until their feature maps resemble the original's.
+
+Source: Intraraprasit and Chitsobhuk, "Convolutional Approximation Small Model", Computation 11(9), 2023,
+176. Certain is that after pruning a compact model of the remaining kernels is trained on feature maps of
+the original. What a small model is, its loss, its optimiser and its start are a reading, see the
+options; the start from closed-form weights is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from autoprune.data.inputs import concatenate
+from autoprune.graph.groups import Kept, Layer
+from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
+from autoprune.reconstruction.casm.fit import Fitter, Schedule
+from autoprune.reconstruction.casm.images import CachedImages, Images, LiveImages, dense_targets
+from autoprune.reconstruction.casm.replay import Cache, advance
+from autoprune.reconstruction.casm.trace import Trace, record_trace
+from autoprune.reconstruction.casm.windows import Target, Window, parameters_of, whole, windows
+from autoprune.reconstruction.independent import affected
+
+Count = Annotated[int, Field(ge=1)]
+
+
+@reconstructions.register("casm")
+@dataclass(frozen=True, kw_only=True)
+class Casm(Reconstruction):
+    """Trains small models (producer, norm, consumer) on feature maps of the dense network, without labels.
+
+    Their inputs are the pruned network's own activations; their targets the dense outputs of the consumer,
+    after its norm, residual sum and (`target = "after"`) activation. `start` is the reconstruction to begin
+    with. `scope = "group"`: Adam takes `steps` steps of `batch` images for each small model, one after the
+    other in order of execution, on cached activations. `scope = "network"`: all targets at once, gradients
+    through the whole network, the dense network beside it; then images can be mirrored (`mirror`). On the
+    first `images` calibration images, or all. A small model whose error does not fall stays as it was.
+    """
+
+    citation = "Intraraprasit and Chitsobhuk, Computation 2023"
+
+    start: Literal["sequential", "independent", "none"] = "sequential"
+    scope: Literal["group", "network"] = "group"
+    steps: Count = 250
+    batch: Count = 128
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    images: Count | None = None
+    target: Literal["after", "before"] = "after"
+    train: Literal["both", "consumer"] = "both"
+    mirror: bool = False
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
+        reconstructions[self.start]().restore(bench, network, kept)
+        _Work(self, bench, network, kept).run()
+
+
+class _Work:
+    """One candidate under CASM."""
+
+    def __init__(self, options: Casm, bench: Bench, network: nn.Module, kept: Kept) -> None:
+        self.options, self.bench, self.network = options, bench, network
+        inputs = concatenate(bench.chunks)
+        self.inputs = inputs if options.images is None else inputs.take(options.images)
+        self.dense_trace = record_trace(bench.model, bench.graph.layers, self.inputs)
+        self.trace = record_trace(network, bench.graph.layers, self.inputs)
+        self.targets = [self._target(layer, kept) for layer in restorable(bench, self.trace, kept)]
+        self.batch = min(options.batch, self.inputs.size)
+        self.schedule = Schedule(options.steps, options.learning_rate)
+        self.generator = torch.Generator().manual_seed(options.seed)
+
+    def run(self) -> None:
+        if not self.targets:
+            return
+        if self.options.scope == "group":
+            self._group_by_group()
+        else:
+            self._at_once()
+
+    def _group_by_group(self) -> None:
+        dense, mine = Cache(), Cache()
+        for window in windows(self.bench.graph, self.trace, self.targets, self._trains_producer):
+            dense = advance(self.bench.model, self.dense_trace, dense, self.inputs, window.start, self.batch)
+            mine = advance(self.network, self.trace, mine, self.inputs, window.start, self.batch)
+            wanted = dense_targets(self.bench.model, self.dense_trace, dense, self.inputs, window, self.batch)
+            self._fit(window, CachedImages(self.inputs, mine, wanted))
+
+    def _at_once(self) -> None:
+        layers = [target.layer for target in self.targets]
+        if self._trains_producer:
+            layers = [layer for layer in self.bench.graph.layers if layer.name in self.trace.layers]
+        window = whole(self.targets, layers)
+        model = self.bench.model
+        images = LiveImages(model, self.dense_trace, window, self.inputs, self.options.mirror)
+        self._fit(window, images)
+
+    def _fit(self, window: Window, images: Images) -> None:
+        fitter = Fitter(self.network, self.trace, window, images, self.batch)
+        fitter.fit(parameters_of(self.network, window.trained), self.schedule, self.generator)
+
+    @property
+    def _trains_producer(self) -> bool:
+        return self.options.train == "both"
+
+    def _target(self, layer: Layer, kept: Kept) -> Target:
+        feature = self.trace.features[layer.name]
+        call = feature.after if self.options.target == "after" else feature.before
+        return Target(layer, call, self.bench.rows(layer, kept))
+
+
+def restorable(bench: Bench, trace: Trace, kept: Kept) -> Sequence[Layer]:
+    """Layers from the first that loses columns on, without those that run more than once."""
+    names = {layer.name for layer in affected(bench, kept)}
+    layers = [layer for layer in bench.graph.layers if layer.name in trace.features]
+    first = next((i for i, layer in enumerate(layers) if layer.name in names), len(layers))
+    return [layer for layer in layers[first:] if layer.name not in trace.repeated]

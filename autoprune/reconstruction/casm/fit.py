@@ -1,0 +1,117 @@
+"""Train one small model: Adam on the mean squared error of its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from autoprune.reconstruction.casm.images import Batch, Images
+from autoprune.reconstruction.casm.replay import Seen, in_order, replay
+from autoprune.reconstruction.casm.trace import Trace
+from autoprune.reconstruction.casm.windows import Window
+
+_TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate falls from its first value on a cosine over `steps`."""
+
+    steps: int
+    learning_rate: float
+
+
+class Fitter:
+    """Trains parameters of `network` within a window on a set of images."""
+
+    def __init__(self, network: nn.Module, trace: Trace, window: Window, images: Images, batch: int) -> None:
+        self.network, self.trace, self.window, self.images = network, trace, window, images
+        self.batch = min(batch, images.size)
+        self._variances = variances(images, self.batch)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean relative squared error of the targets, 0 best."""
+        terms: list[Tensor] = []
+        watch = {call: self._seen(values, terms) for call, values in batch.wanted.items()}
+        replay(self.network, self.trace, self.window, batch.inputs, dict(batch.known), watch)
+        return torch.stack(terms).mean()
+
+    def _seen(self, wanted: Tensor, terms: list[Tensor]) -> Seen:
+        def seen(call: int, output: Tensor) -> None:
+            # At once, for the pass may go on working on the output in place.
+            terms.append(F.mse_loss(output, wanted) / self._variances[call])
+
+        return seen
+
+    @torch.no_grad()
+    def error(self) -> float:
+        """The loss over all images."""
+        parts = in_order(self.images.size, self.batch)
+        losses = [(len(part), float(self.loss(self.images.batch(part)))) for part in parts]
+        return sum(count * loss for count, loss in losses) / self.images.size
+
+    def fit(self, parameters: Sequence[nn.Parameter], schedule: Schedule, generator: torch.Generator) -> None:
+        """Train in place; the parameters go back to where they were if the error over all images rose."""
+        before = self.error()
+        saved = [parameter.detach().clone() for parameter in parameters]
+        with torch.enable_grad(), _trainable(self.network, parameters):
+            self._train(parameters, schedule, generator)
+        # Not "after > before": a diverged fit is NaN.
+        if not self.error() <= before:
+            _put_back(parameters, saved)
+
+    def _train(
+        self, parameters: Sequence[nn.Parameter], schedule: Schedule, generator: torch.Generator
+    ) -> None:
+        optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate)
+        decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.steps)
+        for index in batches(self.images.size, self.batch, schedule.steps, generator):
+            loss = self.loss(self.images.varied(index, generator))
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            decay.step()
+
+
+def variances(images: Images, batch: int) -> Mapping[int, float]:
+    """Variance of each target over the first batch, which makes errors relative."""
+    wanted = images.batch(torch.arange(batch)).wanted
+    return {call: max(float(values.var(correction=0)), _TINY) for call, values in wanted.items()}
+
+
+def batches(images: int, size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """`steps` batches; all images are seen before one is seen again."""
+    per_epoch = images // size
+    for step in range(steps):
+        if step % per_epoch == 0:
+            order = torch.randperm(images, generator=generator)
+        start = step % per_epoch * size
+        yield order[start : start + size]
+
+
+@torch.no_grad()
+def _put_back(parameters: Sequence[nn.Parameter], saved: Sequence[Tensor]) -> None:
+    for parameter, value in zip(parameters, saved, strict=True):
+        parameter.copy_(value)
+
+
+class _trainable:
+    """Only the given parameters ask for gradients; all are as before at the end."""
+
+    def __init__(self, network: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
+        self._chosen = {id(parameter) for parameter in parameters}
+        self._all = list(network.parameters())
+        self._asked = [parameter.requires_grad for parameter in self._all]
+
+    def __enter__(self) -> None:
+        for parameter in self._all:
+            parameter.requires_grad_(id(parameter) in self._chosen)
+
+    def __exit__(self, *details: object) -> None:
+        for parameter, asked in zip(self._all, self._asked, strict=True):
+            parameter.requires_grad_(asked)
+            parameter.grad = None

@@ -1,0 +1,180 @@
+"""Run a part of a forward pass on what was kept from the part before it.
+
+The module's own code runs; torch functions before the cut are not computed but answered from the
+cache, or, where nobody will read the values, by placeholders without memory. So a group's small model
+can be trained over and over without the layers above it, whatever class the network is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from autoprune.calibration.taps import Function
+from autoprune.data.inputs import Inputs
+from autoprune.errors import ModelError
+from autoprune.reconstruction.casm.trace import Call, Slot, Trace, call_name
+
+
+@dataclass
+class Cache:
+    """Tensors live at call number `cut`: per image (images, rows per image, ...), or one for all images."""
+
+    cut: int = 0
+    tensors: dict[int, Tensor] = field(default_factory=dict)
+    shared: dict[int, Tensor] = field(default_factory=dict)
+
+    def rows(self, index: Tensor) -> dict[int, Tensor]:
+        """Values for the chosen images (batch,), as the pass would see them; copies."""
+        chosen = {
+            key: value[index.to(value.device)].flatten(0, 1).contiguous(memory_format=_format(value))
+            for key, value in self.tensors.items()
+        }
+        return {**{key: value.clone() for key, value in self.shared.items()}, **chosen}
+
+
+Seen = Callable[[int, Tensor], Tensor | None]
+"""Called with a call's number and its output; may return a tensor to go on with."""
+
+
+class Part(Protocol):
+    """Calls number `start` to `end` (not included)."""
+
+    @property
+    def start(self) -> int: ...
+
+    @property
+    def end(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Calls:
+    """A part as two numbers."""
+
+    start: int
+    end: int
+
+
+class _End(Exception):
+    """The part is over; nothing behind it is of interest."""
+
+
+class Replay(TorchFunctionMode):
+    """Runs a part of a pass; `watch` sees the outputs of the calls it names."""
+
+    def __init__(
+        self, trace: Trace, part: Part, known: dict[int, Tensor], batch: int, watch: Mapping[int, Seen]
+    ) -> None:
+        super().__init__()
+        self.trace, self.cut, self.end = trace, part.start, part.end
+        self.objects, self.batch, self.watch = known, batch, watch
+        self._number = 0
+
+    def __torch_function__(
+        self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        number, kwargs = self._number, kwargs or {}
+        if number >= self.end:
+            raise _End
+        call = self._expected(number, func)
+        self._number += 1
+        if number < self.cut:
+            return self._skipped(call, func, args, kwargs)
+        output = func(*args, **kwargs)
+        seen = self.watch.get(number)
+        replaced = None if seen is None else seen(number, output)
+        output = output if replaced is None else replaced
+        self._remember(call, output)
+        if self._number == self.end:
+            raise _End
+        return output
+
+    def _expected(self, number: int, func: Function) -> Call:
+        calls = self.trace.calls
+        if number >= len(calls) or calls[number].name != call_name(func):
+            raise ModelError(
+                "the network does not run the same functions each time, so its parts cannot be trained; "
+                "use reconstruction 'sequential'."
+            )
+        return calls[number]
+
+    def _skipped(self, call: Call, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not call.writes:
+            # A size or a type: placeholders know theirs.
+            return func(*args, **kwargs)
+        return pytree.tree_map_only(Slot, self._stand_in, call.output)
+
+    def _stand_in(self, slot: Slot) -> Tensor:
+        if slot.key not in self.objects:
+            shape = self.trace.shape(slot, self.batch)
+            self.objects[slot.key] = torch.empty(shape, dtype=slot.dtype, device="meta")
+        return self.objects[slot.key]
+
+    def _remember(self, call: Call, output: Any) -> None:
+        slots, leaves = call.writes, [x for x in pytree.tree_leaves(output) if isinstance(x, Tensor)]
+        for slot, leaf in zip(slots, leaves, strict=True):
+            self.objects[slot.key] = leaf
+
+
+def replay(
+    network: nn.Module,
+    trace: Trace,
+    part: Part,
+    inputs: Inputs,
+    known: dict[int, Tensor],
+    watch: Mapping[int, Seen],
+) -> dict[int, Tensor]:
+    """Run a part of the pass on a batch, from tensors `known` at its beginning; those at its end, by key."""
+    mode = Replay(trace, part, known, inputs.size, watch)
+    try:
+        with mode:
+            inputs.call(network)
+    except _End:
+        pass
+    return mode.objects
+
+
+@torch.no_grad()
+def advance(network: nn.Module, trace: Trace, cache: Cache, inputs: Inputs, cut: int, batch: int) -> Cache:
+    """The cache at a later cut, from an earlier one."""
+    if cut == cache.cut:
+        return cache
+    live = trace.live(cut)
+    parts: dict[int, list[Tensor]] = {key: [] for key in live}
+    part = Calls(cache.cut, cut)
+    for index in in_order(inputs.size, batch):
+        objects = replay(network, trace, part, inputs.select(index), cache.rows(index), {})
+        for key in live:
+            parts[key].append(objects[key].detach())
+    later = Cache(cut)
+    for key, values in parts.items():
+        if _per_image(trace, key):
+            later.tensors[key] = torch.cat([_by_image(trace, key, value) for value in values])
+        else:
+            later.shared[key] = values[0].clone()
+    return later
+
+
+def in_order(images: int, batch: int) -> Iterator[Tensor]:
+    """Numbers of all images in batches."""
+    for start in range(0, images, batch):
+        yield torch.arange(start, min(start + batch, images))
+
+
+def _per_image(trace: Trace, key: int) -> bool:
+    growth = trace.growth[key]
+    return bool(growth) and growth[0] > 0
+
+
+def _by_image(trace: Trace, key: int, value: Tensor) -> Tensor:
+    return value.reshape(-1, trace.growth[key][0], *value.shape[1:])
+
+
+def _format(value: Tensor) -> torch.memory_format:
+    return torch.channels_last if value.dim() == 5 else torch.contiguous_format

@@ -1,0 +1,151 @@
+"""CASM: a part of a pass run from a cache equals the whole pass, and its options do what they say."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autoprune.components import create
+from autoprune.data.inputs import Inputs
+from autoprune.graph import Slicer
+from autoprune.reconstruction import Bench, reconstructions
+from autoprune.reconstruction.casm.fit import batches
+from autoprune.reconstruction.casm.images import mirrored
+from autoprune.reconstruction.casm.replay import Cache, Calls, advance, replay
+from autoprune.reconstruction.casm.trace import Trace, record_trace
+from tests.small import NETWORKS, make_bench, random_kept, relative_error
+
+each_network = pytest.mark.parametrize("network", NETWORKS)
+
+
+def traced(network: str) -> tuple[Bench, Trace, Inputs]:
+    small = NETWORKS[network]
+    images = small.images(11)
+    bench = make_bench(small.model(), images)
+    inputs = Inputs((images,))
+    return bench, record_trace(bench.model, bench.graph.layers, inputs), inputs
+
+
+@each_network
+def test_a_pass_from_any_cut_equals_the_whole_pass(network: str) -> None:
+    bench, trace, inputs = traced(network)
+    whole = bench.model(*inputs.args)
+    index = torch.tensor([7, 2, 9, 4])
+    last = len(trace.calls)
+    cache = Cache()
+    for cut in range(last):
+        # Batches of 4, 4 and 3: no size is the one that was recorded.
+        cache = advance(bench.model, trace, cache, inputs, cut, 4)
+        assert cache.cut == cut and all(len(kept) == 11 for kept in cache.tensors.values())
+        found: list[Tensor] = []
+        watch = {last - 1: lambda call, output: found.append(output)}
+        replay(bench.model, trace, Calls(cut, last), inputs.select(index), cache.rows(index), watch)
+        torch.testing.assert_close(found[0], whole[index], rtol=1e-4, atol=1e-5)
+
+
+@each_network
+def test_what_nobody_reads_is_not_computed(network: str) -> None:
+    bench, trace, inputs = traced(network)
+    cut = max(trace.layers.values())
+    cache = advance(bench.model, trace, Cache(), inputs, cut, 11)
+    broken = copy.deepcopy(bench.model)
+    above = [layer for layer in bench.graph.layers if trace.layers[layer.name] < cut]
+    with torch.no_grad():
+        for layer in above:
+            broken.get_parameter(layer.weight).fill_(float("nan"))
+    index = torch.arange(11)
+    part = Calls(cut, len(trace.calls))
+    outputs: list[Tensor] = []
+    watch = {part.end - 1: lambda call, output: outputs.append(output)}
+    replay(broken, trace, part, inputs, cache.rows(index), watch)
+    assert above and bool(outputs[0].isfinite().all())
+
+
+def test_features_lie_behind_norms_sums_and_activations() -> None:
+    bench, trace, _ = traced("residual")
+    names = {name: trace.calls[feature.after].name for name, feature in trace.features.items()}
+    before = {name: trace.calls[feature.before].name for name, feature in trace.features.items()}
+    assert set(names) == {layer.name for layer in bench.graph.layers}
+    assert names["a2.0"] == "relu" and before["a2.0"] == "add"
+    assert names["a1.0"] == "relu" and before["a1.0"] == "batch_norm"
+    assert names["b2.0"] == "relu" and "add" in before["b2.0"]
+    assert names["down.0"] == "batch_norm" and names["head"] == "linear"
+
+
+def restored(bench: Bench, kept: dict[str, Tensor], method: str = "casm", **options: object) -> nn.Module:
+    pruned = Slicer(bench.model, bench.graph).build(kept).eval()
+    create(reconstructions, method, options).restore(bench, pruned, kept)
+    return pruned
+
+
+@pytest.mark.parametrize("scope", ["group", "network"])
+@pytest.mark.parametrize("network", ["residual", "concat", "flattened", "tokens"])
+def test_training_improves_on_the_closed_form(network: str, scope: str) -> None:
+    small = NETWORKS[network]
+    images = small.images(256)
+    bench = make_bench(small.model(), images)
+    kept = random_kept(bench.graph, 0.5)
+    closed = relative_error(restored(bench, kept, "sequential"), bench.model, images)
+    found = restored(bench, kept, scope=scope, steps=60, batch=32, learning_rate=3e-3)
+    assert relative_error(found, bench.model, images) < closed
+
+
+def test_only_the_consumers_are_trained_when_asked() -> None:
+    small = NETWORKS["chain"]
+    bench = make_bench(small.model(), small.images(64))
+    kept = random_kept(bench.graph, 0.5)
+    plain = restored(bench, kept, "none")
+    both = restored(bench, kept, start="none", steps=5, train="both")
+    consumers = restored(bench, kept, start="none", steps=5, train="consumer")
+    first = "0.0.weight"
+    assert plain.state_dict()[first].equal(consumers.state_dict()[first])
+    assert not plain.state_dict()[first].equal(both.state_dict()[first])
+    assert not consumers.state_dict()["2.0.weight"].equal(plain.state_dict()["2.0.weight"])
+
+
+def test_targets_before_and_after_the_activation_differ() -> None:
+    small = NETWORKS["residual"]
+    bench = make_bench(small.model(), small.images(64))
+    kept = random_kept(bench.graph, 0.5)
+    after, before = (restored(bench, kept, steps=10, target=target) for target in ("after", "before"))
+    assert not after.state_dict()["a2.0.weight"].equal(before.state_dict()["a2.0.weight"])
+
+
+def test_few_images_may_train_while_all_calibrate() -> None:
+    small = NETWORKS["chain"]
+    images = small.images(64)
+    kept = random_kept(make_bench(small.model(), images).graph, 0.5)
+    few = make_bench(small.model(), images)
+    altered = make_bench(small.model(), torch.cat([images[:16], images[16:].flip(0)]))
+    options = {"images": 16, "steps": 8, "batch": 8, "start": "none"}
+    first, second = (restored(bench, kept, **options) for bench in (few, altered))
+    for name, tensor in first.state_dict().items():
+        assert tensor.equal(second.state_dict()[name]), name
+
+
+def test_a_fit_that_diverges_changes_nothing() -> None:
+    small = NETWORKS["chain"]
+    bench = make_bench(small.model(), small.images(32))
+    kept = random_kept(bench.graph, 0.5)
+    closed = restored(bench, kept, "sequential").state_dict()
+    for scope in ("group", "network"):
+        wild = restored(bench, kept, scope=scope, steps=3, learning_rate=1e6).state_dict()
+        assert all(tensor.equal(closed[name]) for name, tensor in wild.items())
+
+
+def test_every_image_is_seen_before_one_is_seen_again() -> None:
+    drawn = list(batches(10, 3, 7, torch.Generator().manual_seed(0)))
+    assert [len(batch) for batch in drawn] == [3] * 7
+    for start in (0, 3):
+        assert len(set(torch.cat(drawn[start : start + 3]).tolist())) == 9
+
+
+def test_mirrored_images_are_the_images_or_their_mirror() -> None:
+    images = torch.arange(64.0).reshape(8, 1, 2, 4)
+    found = mirrored(Inputs((images,)), torch.Generator().manual_seed(0)).args[0]
+    same = [bool(a.equal(b)) for a, b in zip(found, images, strict=True)]
+    turned = [bool(a.equal(b.flip(2))) for a, b in zip(found, images, strict=True)]
+    assert any(same) and any(turned) and all(a or b for a, b in zip(same, turned, strict=True))
