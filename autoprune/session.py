@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -74,6 +76,13 @@ class Session:
 
     def build(self, point: Point) -> nn.Module:
         return self.engine.build(point)
+
+    def rebuild(
+        self, point: Point, reconstruction: str, options: Mapping[str, Any]
+    ) -> tuple[nn.Module, Point]:
+        """The point restored in another way, and the point with the validation accuracy that this gives."""
+        network = self.engine.rebuild(point, reconstruction, options)
+        return network, replace(point, accuracy=self.evaluate(network, "validation")[0])
 
     def evaluate(self, network: nn.Module, split: str) -> tuple[float, int]:
         """Accuracy 0..1 and the number of images; split is `validation` or `test`."""

@@ -10,6 +10,7 @@ from autoprune.cli.evaluate import evaluate
 from autoprune.cli.finetune import finetune
 from autoprune.cli.front import front
 from autoprune.cli.groups import GroupsCommand, groups
+from autoprune.cli.methods import methods
 from autoprune.cli.search import search
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app.command()(build)
 app.command()(evaluate)
 app.command()(finetune)
 app.command(cls=GroupsCommand)(groups)
+app.command()(methods)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,17 @@ Params = Annotated[
     float | None,
     typer.Option(metavar="R", help="Parameters at most: up to 1 a fraction of dense, above absolute."),
 ]
+Reconstruct = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Restore the weights in another way than the study's, such as casm; see autoprune methods.",
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="OPTION=VALUE", help="Option of --reconstruct; can be repeated."),
+]
 Trial = Annotated[int | None, typer.Option(metavar="N", help="This trial, whatever it costs.")]
 Force = Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")]
 
@@ -37,6 +49,8 @@ def build(
     macs: Macs = None,
     params: Params = None,
     trial: Trial = None,
+    reconstruct: Reconstruct = None,
+    set_: Set = None,
     force: Force = False,
     storage: Storage = None,
     device: Device = None,
@@ -45,8 +59,9 @@ def build(
 ) -> None:
     """Build the most accurate network within a budget, and save it.
 
-    --macs and --params may stand together. To load it without the command line, give autoprune.plan.load
-    a fresh instance of the model's class and the folder.
+    --macs and --params may stand together. --reconstruct casm trains small models on feature maps of the
+    dense network (no labels) before saving: slower, and more accurate. To load it without the command
+    line, give autoprune.plan.load a fresh instance of the model's class and the folder.
 
     Example: autoprune build studies/digits.toml --macs 0.5 --out pruned/
     """
@@ -56,6 +71,7 @@ def build(
 
     config = read_study(study, storage=storage)
     check_request(macs, params, trial)
+    options = check_reconstruction(reconstruct, set_ or [])
     check_output(out, force=force)
     # From storage alone, so that a budget out of reach is known before the model is loaded.
     wanted = choose(read_front(config.storage, config.name), macs, params, trial)
@@ -63,10 +79,13 @@ def build(
         opened = open_storage(config.storage, create=False)
         session = Session.open(config, device=device, progress=make_progress(quiet), storage=opened)
         point = session.front().of_trial(wanted.trial)
-        network = session.build(point)
-        save_plan(
-            out, network, make_plan(session.model, session.graph, point, study=config.name), force=force
-        )
+        how = {"method": reconstruct, "options": options} if reconstruct else {}
+        if reconstruct is None:
+            network = session.build(point)
+        else:
+            network, point = session.rebuild(point, reconstruct, options)
+        plan = make_plan(session.model, session.graph, point, study=config.name, reconstruction=how)
+        save_plan(out, network, plan, force=force)
     if json:
         print_json(summary(point, config.name, out))
     else:
@@ -78,6 +97,31 @@ def check_request(macs: float | None, params: float | None, trial: int | None) -
         raise ConfigError("build needs --macs R, --params R or --trial N, for instance --macs 0.5.")
     if trial is not None and (macs is not None or params is not None):
         raise ConfigError("--trial names one network; leave out --macs and --params.")
+
+
+def check_reconstruction(name: str | None, settings: list[str]) -> dict[str, Any]:
+    """Options of --reconstruct; ConfigError for what no reconstruction knows."""
+    from autoprune.components import check_options
+    from autoprune.reconstruction import reconstructions
+
+    if name is None:
+        if settings:
+            raise ConfigError("--set gives options to --reconstruct NAME; name one.")
+        return {}
+    options = dict(read_option(text) for text in settings)
+    check_options(reconstructions, name, options)
+    return options
+
+
+def read_option(text: str) -> tuple[str, Any]:
+    """OPTION=VALUE, the value as in a study file; a bare word is text."""
+    name, found, value = text.partition("=")
+    if not found or not name.strip():
+        raise ConfigError(f"--set wants OPTION=VALUE such as steps=500, got '{text}'.")
+    try:
+        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value.strip()
 
 
 def choose(front: Front, macs: float | None, params: float | None, trial: int | None) -> Point:

@@ -10,7 +10,7 @@ from autoprune.criteria.base import Criterion, GroupView, criteria
 
 @criteria.register("random")
 class Random(Criterion):
-    """A random order, fixed by the view's seed. The batch removal size changes nothing."""
+    """A random order, fixed by the study's seed. The batch removal size changes nothing."""
 
     def order(self, view: GroupView, batch: int) -> Tensor:
         return torch.randperm(view.width, generator=torch.Generator().manual_seed(view.seed))

@@ -5,7 +5,7 @@ A plan names no path and no code: everything in it is a number, a name of a tens
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
@@ -62,8 +62,9 @@ class Plan(_Record):
     """How a network was pruned. `tensors` alone decides the shapes: tensor -> dimension -> kept indices.
 
     `kept` says the same per channel group, of the `widths` before pruning. `weights_sha256` ties the plan
-    to the weights that were saved with it. `fine_tuning` lists what was done to them since, oldest first;
-    `result` stays what the search measured.
+    to the weights that were saved with it. `reconstruction` names the method and options where the network
+    was restored in another way than the study's; `result` holds its accuracy then. `fine_tuning` lists what
+    was done to the weights since, oldest first; `result` stays as it was before.
     """
 
     schema_version: Literal[1] = SCHEMA
@@ -76,12 +77,14 @@ class Plan(_Record):
     result: Result
     versions: dict[str, str]
     weights_sha256: str = ""
+    reconstruction: dict[str, Any] = {}
     fine_tuning: list[FineTuning] = []
 
     @model_serializer(mode="wrap")
     def _leave_out_what_did_not_happen(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Readers from before fine-tuning refuse a field that they do not know.
-        return {name: value for name, value in dump(self).items() if name != "fine_tuning" or value}
+        # Readers from before these fields refuse those that they do not know.
+        later = ("reconstruction", "fine_tuning")
+        return {name: value for name, value in dump(self).items() if name not in later or value}
 
     def sites(self) -> Iterator[tuple[str, int, list[int]]]:
         """Every sliced dimension: tensor, dimension, kept indices. PlanError for one that is no number."""
@@ -94,7 +97,14 @@ class Plan(_Record):
                 yield tensor, int(dim), indices
 
 
-def make_plan(model: nn.Module, graph: ChannelGraph, point: Point, *, study: str) -> Plan:
+def make_plan(
+    model: nn.Module,
+    graph: ChannelGraph,
+    point: Point,
+    *,
+    study: str,
+    reconstruction: Mapping[str, Any] | None = None,
+) -> Plan:
     """The plan of one point of the front. `model` is the dense network that `graph` was found on."""
     # By items(): a point that was read from storage unpacks its channels on access.
     kept = {**graph.all_kept(), **dict(point.kept.items())}
@@ -108,6 +118,7 @@ def make_plan(model: nn.Module, graph: ChannelGraph, point: Point, *, study: str
         tensors=_kept_indices(model, graph, kept),
         result=Result(**{name: getattr(point, name) for name in Result.model_fields}),
         versions=versions(),
+        reconstruction=dict(reconstruction or {}),
     )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import optuna
 from optuna import Study, Trial
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, InMemoryStorage
 from torch import nn
 
 from autoprune.calibration.statistics import calibrate
@@ -277,6 +278,18 @@ class Engine:
         """The pruned network of a finished trial, restored in closed form or read as it was trained."""
         trained = self.trained(point.trial)
         return self.evaluator.build(dict(point.kept.items())) if trained is None else trained.network
+
+    def rebuild(self, point: Point, reconstruction: str, options: Mapping[str, Any]) -> nn.Module:
+        """The point's channels restored in another way than the study's; ConfigError for a trained one."""
+        if self.trained(point.trial) is not None:
+            raise ConfigError(
+                f"trial {point.trial} was trained by recovery '{self.options.recovery}', which another "
+                "reconstruction would throw away; leave it out, or fine-tune the network further."
+            )
+        changed = replace(self.options, reconstruction=reconstruction, reconstruction_options=options)
+        other = Engine(self.task, changed, InMemoryStorage(), self.progress)
+        other.__dict__["graph"] = self.graph
+        return other.evaluator.build(dict(point.kept.items()))
 
     def trained(self, number: int) -> Trained | None:
         """The trained candidate of a finished trial; None where it was restored in closed form."""

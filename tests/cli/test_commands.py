@@ -196,3 +196,52 @@ def test_processes_keep_stdout_clean(python: Python, tmp_path: Path) -> None:
 
 def test_help_does_not_wait_for_torch(python: Python) -> None:
     assert python("-c", "import autoprune.cli, sys; sys.exit('torch' in sys.modules)").returncode == 0
+
+
+def test_build_in_another_way_than_the_study(document: Document, tmp_path: Path) -> None:
+    asked = ("--trial", "0", "--reconstruct", "casm", "--set", "steps=4", "--set", "scope=network")
+    built = document("build", "tiny.toml", *asked, "--out", tmp_path / "p")
+    measured = document("evaluate", "tiny.toml", "--plan", tmp_path / "p")
+    assert measured["accuracy"] == built["accuracy"]
+    plan = json.loads((tmp_path / "p" / "plan.json").read_text())
+    assert plan["reconstruction"] == {"method": "casm", "options": {"steps": 4, "scope": "network"}}
+    document("build", "tiny.toml", "--trial", "0", "--out", tmp_path / "q")
+    plain = json.loads((tmp_path / "q" / "plan.json").read_text())
+    assert "reconstruction" not in plain
+    assert (tmp_path / "p" / "weights.safetensors").read_bytes() != (
+        tmp_path / "q" / "weights.safetensors"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (("--reconstruct", "casn"), ["did you mean 'casm'"]),
+        (("--reconstruct", "casm", "--set", "step=4"), ["did you mean 'steps'"]),
+        (("--reconstruct", "casm", "--set", "steps=many"), ["steps", "integer"]),
+        (("--reconstruct", "casm", "--set", "steps"), ["OPTION=VALUE"]),
+        (("--set", "steps=4"), ["--reconstruct"]),
+    ],
+)
+def test_bad_reconstructions_are_refused(
+    invoke: Invoke, tmp_path: Path, options: tuple[str, ...], parts: list[str]
+) -> None:
+    out = tmp_path / "out"
+    assert_refused(invoke("build", "tiny.toml", "--trial", "0", *options, "--out", out), *parts)
+    assert not out.exists()
+
+
+def test_methods_lists_everything_with_its_source(document: Document, invoke: Invoke) -> None:
+    found = document("methods")
+    names = {(method["kind"], method["name"]) for method in found}
+    assert names >= {
+        *(("criterion", name) for name in ("omp", "fp-backward", "lrf", "similarity", "history")),
+        *(("strategy", name) for name in ("knapsack", "fp-omp-search", "rate-derivation", "dispersion")),
+        *(("reconstruction", name) for name in ("casm", "filters", "sequential")),
+        *(("recovery", name) for name in ("fine-tune", "history", "none")),
+    }
+    assert all(method["summary"].endswith(".") and len(method["summary"]) < 160 for method in found)
+    assert all(method["kind"] == "criterion" for method in document("methods", "criterion"))
+    table = invoke("methods", "reconstruction").stdout
+    assert "casm" in table and "Computation 2023" in table and "steps=250" in table
+    assert_refused(invoke("methods", "criterions"), "did you mean 'criterion'")
