@@ -74,14 +74,14 @@ def measure_gradients(
         losses, images = losses + float(loss.detach()) * len(labels), images + len(labels)
     layers: dict[str, list[LayerGradients]] = {group.name: [] for group in graph.groups}
     for place, total in zip(places, totals, strict=True):
-        filters = place.of(network.get_parameter(place.tensor).detach()).double()
-        norms = filters.abs().sum(1).cpu().numpy()
+        filters = place.of(network.get_parameter(place.tensor).detach()).cpu()
+        norms = filters.double().abs().sum(1).numpy()
         layers[place.group].append(LayerGradients(norms, filters.numel(), total / len(batches)))
     return Gradients(losses / images, layers)
 
 
 def _inverse(gradient: Tensor) -> float:
-    size = gradient.double().abs()
+    size = gradient.cpu().double().abs()
     return float(torch.where(size > 0, size.reciprocal(), ZERO_GRADIENT).sum())
 
 
