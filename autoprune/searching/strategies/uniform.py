@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated
 
 import numpy as np
@@ -27,8 +28,12 @@ class Uniform(Planned):
     batch removal size.
     """
 
-    def plan(self) -> Iterator[Parameters]:
-        yield from one_per_target(self.problem, np.ones(len(self.problem.space.names)), 1.0)
+    def plan(self) -> list[Parameters]:
+        return self._plan
+
+    @cached_property
+    def _plan(self) -> list[Parameters]:
+        return list(one_per_target(self.problem, np.ones(len(self.problem.space.names)), 1.0))
 
 
 @strategies.register("dispersion")
@@ -48,13 +53,17 @@ class Dispersion(Planned):
     exponent: Annotated[float, Field(ge=0)] = 1.0
     p_max: Annotated[float, Field(gt=0, le=1)] = 0.95
 
-    def plan(self) -> Iterator[Parameters]:
+    def plan(self) -> list[Parameters]:
+        return self._plan
+
+    @cached_property
+    def _plan(self) -> list[Parameters]:
         space, workshop = self.problem.space, self.problem.workshop
         dispersions = np.array([workshop.dispersion(name) for name in space.names])
         redundancy = (1.0 - dispersions) ** self.exponent
         mean = np.average(redundancy, weights=space.dense)
         weights = redundancy / mean if mean > 0 else np.ones(len(redundancy))
-        yield from one_per_target(self.problem, weights, self.p_max)
+        return list(one_per_target(self.problem, weights, self.p_max))
 
 
 def one_per_target(problem: Problem, weights: np.ndarray, highest: float) -> Iterator[Parameters]:
