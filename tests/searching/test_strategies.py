@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -40,10 +41,15 @@ def record(front: Front) -> list[dict[str, Any]]:
     return [point.to_json() for point in front.trials]
 
 
-@pytest.mark.parametrize(("strategy", "options"), VARIANTS, ids=IDS)
-@pytest.mark.parametrize("network", ["residual", "grouped"])
+ALTERNATING = [
+    (name, options, network)
+    for (name, options), network in zip(VARIANTS, itertools.cycle(["residual", "grouped"]), strict=False)
+]
+
+
+@pytest.mark.parametrize(("strategy", "options", "network"), ALTERNATING, ids=IDS)
 def test_budgets_hold_and_a_run_repeats(
-    make_engine: MakeEngine, network: str, strategy: str, options: dict[str, Any]
+    make_engine: MakeEngine, strategy: str, options: dict[str, Any], network: str
 ) -> None:
     budget = {"macs": 0.6, "params": 0.7}
     how = {"budget": budget, "trials": 14, "seed": 5, "multiple_of": 2, "min_kept": 0.2}
