@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-import optuna
-from optuna import Study, Trial
+from optuna import Study
 from optuna.storages import BaseStorage, InMemoryStorage
 from torch import nn
 
@@ -19,27 +17,25 @@ from autoprune.calibration.statistics import calibrate
 from autoprune.components import create
 from autoprune.criteria import Criterion, criteria
 from autoprune.data.inputs import Inputs, concatenate, fast_batches
-from autoprune.errors import AutopruneError, ConfigError, DataError
+from autoprune.errors import ConfigError, DataError
 from autoprune.graph import ChannelGraph, CostModel, verified_graph
 from autoprune.graph.groups import Kept
-from autoprune.progress import Progress, Silent, Stage
+from autoprune.progress import Progress, Silent
 from autoprune.reconstruction import Bench, Reconstruction, reconstructions
 from autoprune.reconstruction.remembering import RememberingIndependent
-from autoprune.searching import attributes as attr
-from autoprune.searching.allocate import project
 from autoprune.searching.artifacts import Artifacts, artifacts_of
-from autoprune.searching.evaluator import Evaluator, Measurement, Metric, checked
+from autoprune.searching.evaluator import Evaluator, Metric, checked
 from autoprune.searching.front import Dense, Front, Point
 from autoprune.searching.gradients import Labelled, self_labelled
 from autoprune.searching.metrics import Accuracy
 from autoprune.searching.options import Options, Task
 from autoprune.searching.outputs import OutputError
-from autoprune.searching.parameters import BATCH_REMOVAL, distributions, to_counts
 from autoprune.searching.profile import Profile, make_profile
-from autoprune.searching.recovering import Record, Recoverer, load_trained, study_history
+from autoprune.searching.recovering import Recoverer, load_trained, study_history
+from autoprune.searching.running import Run
 from autoprune.searching.space import Space, make_space
 from autoprune.searching.strategies import Problem, Strategy, strategies
-from autoprune.searching.study import finished, front_of, open_storage, open_study, sweep_dead, worker_name
+from autoprune.searching.study import front_of, open_storage, open_study
 from autoprune.searching.workshop import BenchWorkshop
 from autoprune.training.data import TrainingData
 from autoprune.training.history import History
@@ -256,17 +252,8 @@ class Engine:
     def search(self, trials: int | None = None, timeout: float | None = None) -> Front:
         """Continue the study to `trials` finished trials in total, or until `timeout` seconds are over."""
         self.check()
-        end = None if timeout is None else time.monotonic() + timeout
         total = self.options.trials if trials is None else trials
-        study = self.study
-        sweep_dead(study)
-        done = len(finished(study))
-        if done < total:
-            self._begin(study)
-            with self.progress.stage("search", total) as stage:
-                stage.advance(done, self._note())
-                while not self._over(study, total, end):
-                    self._trial(study, stage)
+        Run(self, self.study).to(total, timeout)
         return self.front()
 
     def front(self) -> Front:
@@ -313,65 +300,6 @@ class Engine:
     def _finished(self, number: int) -> tuple[nn.Module, Kept]:
         point = next(point for point in self.front().trials if point.trial == number)
         return point.build(), dict(point.kept.items())
-
-    def _begin(self, study: Study) -> None:
-        """Queue the warm start once; a run that was cut short while doing so completes it."""
-        if len(finished(study)) == 0:
-            for parameters in self.strategy.warm_start():
-                study.enqueue_trial(parameters, skip_if_exists=True)
-
-    def _over(self, study: Study, total: int, end: float | None) -> bool:
-        trials = finished(study)
-        late = end is not None and time.monotonic() >= end
-        return late or len(trials) >= total or self.strategy.done(trials)
-
-    def _trial(self, study: Study, stage: Stage) -> None:
-        study.sampler = self.strategy.sampler(len(finished(study)))
-        trial = study.ask(distributions(self.space, self.options.batch_removal))
-        trial.set_user_attr(attr.WORKER, worker_name())
-        try:
-            self._evaluate(study, trial)
-        except AutopruneError:
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            raise
-        stage.advance(1, self._note())
-
-    def _evaluate(self, study: Study, trial: Trial) -> None:
-        batch = int(trial.params[BATCH_REMOVAL])
-        curves = self.profile.curves(self.space.names, batch)
-        counts = project(self.space, curves, to_counts(self.space, trial.params))
-        widths = self.space.widths(counts)
-        kept, measured, trained = self._measured(study, trial, self.profile.kept(widths, batch))
-        costs = {name: int(value[0]) for name, value in self.space.costs(counts[None]).items()}
-        record = {
-            attr.WIDTHS: widths,
-            attr.KEPT: attr.pack_all(kept, self.graph.widths),
-            attr.COSTS: costs,
-            attr.BEFORE: measured.accuracy_before_reconstruction,
-            attr.OUTPUT_ERROR: measured.output_error,
-            attr.CRITERION: self.options.criterion,
-            attr.BATCH: batch,
-            attr.PROVENANCE: {**self.task.fingerprints, "seed": self.options.seed, "versions": versions()},
-        }
-        for name, value in {**record, **trained}.items():
-            trial.set_user_attr(name, value)
-        study.tell(trial, [measured.accuracy, costs["macs"] / self.cost.dense_macs])
-
-    def _measured(self, study: Study, trial: Trial, kept: Kept) -> tuple[Kept, Measurement, Record]:
-        """A candidate restored or trained: its channels, what was measured, what names its artifacts."""
-        if not self.options.trains:
-            return kept, self.evaluator.measure(kept), {}
-        parent = self.strategy.parent(finished(study))
-        start = None if parent is None else self.trained(parent)
-        trained, record = self.recoverer.recover(trial, kept, start)
-        return trained.kept, self.evaluator.measure_trained(trained.network, trained.kept), record
-
-    def _note(self) -> str:
-        """Best point so far, for the progress bar."""
-        front = front_of(self.study)
-        half = [point for point in front.trials if point.macs_ratio <= 0.5]
-        chosen = max(half or front.trials, key=lambda point: point.accuracy, default=None)
-        return "" if chosen is None else f"{chosen.accuracy:.1%} at {chosen.macs_ratio:.0%} MACs"
 
 
 def _check_labels(strategy: str, metric: Metric) -> None:
