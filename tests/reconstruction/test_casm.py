@@ -29,6 +29,15 @@ def traced(network: str) -> tuple[Bench, Trace, Inputs]:
     return bench, record_trace(bench.model, bench.graph.layers, inputs), inputs
 
 
+def output_of(
+    model: nn.Module, trace: Trace, part: Calls, inputs: Inputs, known: dict[int, Tensor]
+) -> Tensor:
+    """The last output of a part of a pass."""
+    found: list[Tensor] = []
+    replay(model, trace, part, inputs, known, {part.end - 1: lambda call, output: found.append(output)})
+    return found[0]
+
+
 @each_network
 def test_a_pass_from_any_cut_equals_the_whole_pass(network: str) -> None:
     bench, trace, inputs = traced(network)
@@ -40,10 +49,8 @@ def test_a_pass_from_any_cut_equals_the_whole_pass(network: str) -> None:
         # Batches of 4, 4 and 3: no size is the one that was recorded.
         cache = advance(bench.model, trace, cache, inputs, cut, 4)
         assert cache.cut == cut and all(len(kept) == 11 for kept in cache.tensors.values())
-        found: list[Tensor] = []
-        watch = {last - 1: lambda call, output: found.append(output)}
-        replay(bench.model, trace, Calls(cut, last), inputs.select(index), cache.rows(index), watch)
-        torch.testing.assert_close(found[0], whole[index], rtol=1e-4, atol=1e-5)
+        found = output_of(bench.model, trace, Calls(cut, last), inputs.select(index), cache.rows(index))
+        torch.testing.assert_close(found, whole[index], rtol=1e-4, atol=1e-5)
 
 
 @each_network
@@ -57,11 +64,8 @@ def test_what_nobody_reads_is_not_computed(network: str) -> None:
         for layer in above:
             broken.get_parameter(layer.weight).fill_(float("nan"))
     index = torch.arange(11)
-    part = Calls(cut, len(trace.calls))
-    outputs: list[Tensor] = []
-    watch = {part.end - 1: lambda call, output: outputs.append(output)}
-    replay(broken, trace, part, inputs, cache.rows(index), watch)
-    assert above and bool(outputs[0].isfinite().all())
+    output = output_of(broken, trace, Calls(cut, len(trace.calls)), inputs, cache.rows(index))
+    assert above and bool(output.isfinite().all())
 
 
 def test_features_lie_behind_norms_sums_and_activations() -> None:
