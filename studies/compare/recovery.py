@@ -16,6 +16,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from autoprune.finetuning import training_data, with_training
 from autoprune.graph.groups import Kept
 from autoprune.reconstruction import reconstructions
 from autoprune.searching.allocate import allocate
+from autoprune.searching.engine import CHUNK_BYTES, first_images, rechunked
 from autoprune.session import Session
 from autoprune.training import fine_tune
 from autoprune.versions import versions
@@ -51,6 +53,15 @@ def restoring(session: Session, kept: Kept, method: str, **options: Any) -> Work
     return lambda network: part.restore(session.engine.bench, network, kept)
 
 
+def few_images(session: Session, kept: Kept, count: int) -> Work:
+    """Sequential least squares on the first images only."""
+    bench = session.engine.bench
+    small = replace(bench, chunks=rechunked(first_images(bench.chunks, count), CHUNK_BYTES))
+    # The dense outputs are made once for all candidates of a study.
+    _ = small.targets
+    return lambda network: reconstructions["sequential"]().restore(small, network, kept)
+
+
 def tuning(session: Session, epochs: int, images: int | None, rate: float) -> Work:
     changes = {"epochs": epochs, "images": images, "learning_rate": rate, "distillation": 0.0}
     config = with_training(session.config, changes)
@@ -65,7 +76,8 @@ def tuning(session: Session, epochs: int, images: int | None, rate: float) -> Wo
 
 def contestants(session: Session, kept: Kept, options: argparse.Namespace) -> Iterator[tuple[str, str, Work]]:
     """(contestant, how long, work), the shortest first."""
-    few = session.config.data.calibration_images
+    same = session.config.data.calibration_images
+    yield f"closed form, {options.few} images", "one pass", few_images(session, kept, options.few)
     yield "closed form", "one pass", restoring(session, kept, "sequential")
     for steps in options.steps:
         work = restoring(
@@ -73,7 +85,7 @@ def contestants(session: Session, kept: Kept, options: argparse.Namespace) -> It
         )
         yield "CASM", f"{steps} steps", work
     for epochs in options.epochs:
-        yield "fine-tuning, same images", f"{epochs} epochs", tuning(session, epochs, few, options.rate)
+        yield "fine-tuning, same images", f"{epochs} epochs", tuning(session, epochs, same, options.rate)
     yield EPOCH, "1 epoch", tuning(session, 1, None, options.rate)
 
 
@@ -112,10 +124,11 @@ def main() -> None:
     parser.add_argument("study")
     parser.add_argument("--macs", type=float, nargs="+", default=[0.5, 0.35])
     parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--steps", type=int, nargs="*", default=[10, 25, 50, 100, 250, 500])
+    parser.add_argument("--few", type=int, default=1000)
+    parser.add_argument("--steps", type=int, nargs="*", default=[30, 100, 300])
     parser.add_argument("--scope", default="network")
     parser.add_argument("--casm-rate", type=float, default=1e-3)
-    parser.add_argument("--epochs", type=int, nargs="*", default=[1, 2, 5, 10])
+    parser.add_argument("--epochs", type=int, nargs="*", default=[1, 4])
     parser.add_argument("--rate", type=float, default=0.02, help="learning rate of fine-tuning")
     parser.add_argument("--device")
     parser.add_argument("--out", type=Path, required=True)

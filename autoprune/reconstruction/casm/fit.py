@@ -14,6 +14,8 @@ from autoprune.reconstruction.casm.replay import Seen, in_order, replay
 from autoprune.reconstruction.casm.trace import Trace
 from autoprune.reconstruction.casm.windows import Window
 
+JUDGED_IMAGES = 1_024
+"""Images on which a fit must not be worse than before it; all would cost as much as the fit."""
 _TINY = 1e-12
 
 
@@ -49,13 +51,14 @@ class Fitter:
 
     @torch.no_grad()
     def error(self) -> float:
-        """The loss over all images."""
-        parts = in_order(self.images.size, self.batch)
+        """The loss over the first `JUDGED_IMAGES` images."""
+        count = min(self.images.size, JUDGED_IMAGES)
+        parts = in_order(count, self.batch)
         losses = [(len(part), float(self.loss(self.images.batch(part)))) for part in parts]
-        return sum(count * loss for count, loss in losses) / self.images.size
+        return sum(size * loss for size, loss in losses) / count
 
     def fit(self, parameters: Sequence[nn.Parameter], schedule: Schedule, generator: torch.Generator) -> None:
-        """Train in place; the parameters go back to where they were if the error over all images rose."""
+        """Train in place; the parameters go back to where they were if the error rose."""
         before = self.error()
         saved = [parameter.detach().clone() for parameter in parameters]
         with torch.enable_grad(), _trainable(self.network, parameters):
