@@ -3,30 +3,64 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import optuna
 from optuna import Study, Trial
 
 from autoprune.errors import AutopruneError
+from autoprune.graph import ChannelGraph, CostModel
 from autoprune.graph.groups import Kept
-from autoprune.progress import Stage
+from autoprune.progress import Progress, Stage
 from autoprune.searching import attributes as attr
 from autoprune.searching.allocate import project
-from autoprune.searching.evaluator import Measurement
+from autoprune.searching.evaluator import Evaluator, Measurement
+from autoprune.searching.options import Options, Task
 from autoprune.searching.parameters import BATCH_REMOVAL, distributions, to_counts
-from autoprune.searching.recovering import Record
+from autoprune.searching.profile import Profile
+from autoprune.searching.recovering import Record, Recoverer
+from autoprune.searching.space import Space
+from autoprune.searching.strategies import Strategy
 from autoprune.searching.study import finished, front_of, sweep_dead, worker_name
+from autoprune.training.recovery import Trained
 from autoprune.versions import versions
 
-if TYPE_CHECKING:
-    from autoprune.searching.engine import Engine
+
+class Parts(Protocol):
+    """What a run takes from the engine: the stages of one task, each made when first asked for."""
+
+    task: Task
+    options: Options
+    progress: Progress
+
+    @property
+    def graph(self) -> ChannelGraph: ...
+
+    @property
+    def cost(self) -> CostModel: ...
+
+    @property
+    def space(self) -> Space: ...
+
+    @property
+    def profile(self) -> Profile: ...
+
+    @property
+    def evaluator(self) -> Evaluator: ...
+
+    @property
+    def strategy(self) -> Strategy: ...
+
+    @property
+    def recoverer(self) -> Recoverer: ...
+
+    def trained(self, number: int) -> Trained | None: ...
 
 
 class Run:
     """One process at work on a study."""
 
-    def __init__(self, engine: Engine, study: Study) -> None:
+    def __init__(self, engine: Parts, study: Study) -> None:
         self.engine, self.study = engine, study
 
     def to(self, total: int, timeout: float | None) -> None:
