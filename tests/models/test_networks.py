@@ -12,7 +12,7 @@ import autoprune.models as models
 
 def test_exported_names() -> None:
     resnets = {f"cifar_resnet{depth}" for depth in (20, 32, 44, 56, 110)}
-    tools = {"fingerprint", "load_model", "load_weights", "save_weights", "train_digits"}
+    tools = {"fingerprint", "load_model", "load_weights", "save_weights", "train_digits", "train_lenet5"}
     assert set(models.__all__) == resnets | tools | {"cifar_vgg16_bn", "digits_resnet", "lenet5"}
     assert all(callable(getattr(models, name)) for name in models.__all__)
 
