@@ -102,6 +102,18 @@ def fast_batches(inputs: Inputs) -> list[Inputs]:
     return inputs.split(2 * 2**20 if on_cpu else 64 * 2**20, least=16)
 
 
+def leading(batches: Sequence[Inputs], count: int) -> list[Inputs]:
+    """The first `count` samples of the batches."""
+    taken: list[Inputs] = []
+    left = count
+    for batch in batches:
+        if left <= 0:
+            break
+        taken.append(batch.take(left))
+        left -= taken[-1].size
+    return taken
+
+
 def concatenate(batches: Sequence[Inputs]) -> Inputs:
     """One batch of all samples, in order; DataError when there are none or their structures differ."""
     if not batches:

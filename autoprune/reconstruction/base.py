@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from autoprune.calibration.statistics import Statistics
 from autoprune.components import Component
-from autoprune.data.inputs import Inputs
+from autoprune.data.inputs import Inputs, leading
 from autoprune.graph.groups import ChannelGraph, Kept, Layer, LayerKind
 from autoprune.graph.slicing import Sites, member_sites, positions_kept
 from autoprune.reconstruction.lockstep import Lockstep
@@ -39,6 +39,7 @@ class Bench:
     damping: float
     positions_per_image: int | None = POSITIONS_PER_IMAGE
     _sites: Sites = field(init=False, repr=False)
+    _smaller: dict[int, Bench] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_sites", member_sites(self.graph))
@@ -53,6 +54,14 @@ class Bench:
     def lockstep(self) -> Lockstep:
         """Runs the chunks side by side; kept, so that its threads and their memory are used again."""
         return Lockstep(len(self.chunks))
+
+    def first(self, images: int) -> Bench:
+        """The same bench with the first `images` calibration images only; made once."""
+        if images >= sum(chunk.size for chunk in self.chunks):
+            return self
+        if images not in self._smaller:
+            self._smaller[images] = replace(self, chunks=leading(self.chunks, images))
+        return self._smaller[images]
 
     def rows(self, layer: Layer, kept: Kept) -> Tensor:
         """Kept output channels of the layer's weight, sorted."""

@@ -16,7 +16,7 @@ from torch import nn
 from autoprune.calibration.statistics import calibrate
 from autoprune.components import create
 from autoprune.criteria import Criterion, criteria
-from autoprune.data.inputs import Inputs, concatenate, fast_batches
+from autoprune.data.inputs import Inputs, concatenate, fast_batches, leading
 from autoprune.errors import ConfigError, DataError
 from autoprune.graph import ChannelGraph, CostModel, verified_graph
 from autoprune.graph.groups import Kept
@@ -186,7 +186,7 @@ class Engine:
 
     @cached_property
     def evaluator(self) -> Evaluator:
-        error = OutputError(self.task.model, first_images(self.task.probe, TRIAL_IMAGES))
+        error = OutputError(self.task.model, leading(self.task.probe, TRIAL_IMAGES))
         return Evaluator(
             self.bench, self.reconstruction, self.task.metric, error, batch_norm=self.options.batch_norm
         )
@@ -194,7 +194,7 @@ class Engine:
     def _quick(self) -> Evaluator:
         """Restores candidates without a pass over data, and measures their output error on few images."""
         images = min(PROFILE_IMAGES, max(16, PROFILE_FORWARDS // (2 * len(self.graph.groups))))
-        error = OutputError(self.task.model, first_images(self.task.probe, images))
+        error = OutputError(self.task.model, leading(self.task.probe, images))
         restore = self.reconstruction if self.data_free else RememberingIndependent()
         return Evaluator(self.bench, restore, self.task.metric, error)
 
@@ -227,7 +227,7 @@ class Engine:
             metric=self.task.metric,
             evaluator=self._quick,
             profile=self.profile,
-            probe=lambda images: first_images(self.task.probe, images),
+            probe=lambda images: leading(self.task.probe, images),
             labelled=self._labelled,
             trial=self._finished,
             study=lambda: self.study,
@@ -295,7 +295,7 @@ class Engine:
     def _labelled(self, images: int) -> Sequence[Labelled]:
         if self.task.labelled is not None:
             return self.task.labelled(images)
-        return self_labelled(self.task.model, first_images(self.task.chunks, images))
+        return self_labelled(self.task.model, leading(self.task.chunks, images))
 
     def _finished(self, number: int) -> tuple[nn.Module, Kept]:
         point = next(point for point in self.front().trials if point.trial == number)
@@ -308,18 +308,6 @@ def _check_labels(strategy: str, metric: Metric) -> None:
             f"strategy '{strategy}' needs classes, for the gradients of its loss, but the metric is a "
             "function of yours; pass a labelled validation loader, or choose another strategy."
         )
-
-
-def first_images(batches: Sequence[Inputs], count: int) -> list[Inputs]:
-    """The first `count` images of the batches."""
-    taken: list[Inputs] = []
-    left = count
-    for batch in batches:
-        if left <= 0:
-            break
-        taken.append(batch.take(left))
-        left -= taken[-1].size
-    return taken
 
 
 def rechunked(chunks: Sequence[Inputs], limit: int) -> list[Inputs]:

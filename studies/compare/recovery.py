@@ -16,7 +16,6 @@ import copy
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ from autoprune.finetuning import training_data, with_training
 from autoprune.graph.groups import Kept
 from autoprune.reconstruction import reconstructions
 from autoprune.searching.allocate import allocate
-from autoprune.searching.engine import CHUNK_BYTES, first_images, rechunked
 from autoprune.session import Session
 from autoprune.training import fine_tune
 from autoprune.versions import versions
@@ -56,7 +54,7 @@ def restoring(session: Session, kept: Kept, method: str, **options: Any) -> Work
 def few_images(session: Session, kept: Kept, count: int) -> Work:
     """Sequential least squares on the first images only."""
     bench = session.engine.bench
-    small = replace(bench, chunks=rechunked(first_images(bench.chunks, count), CHUNK_BYTES))
+    small = bench.first(count)
     # The dense outputs are made once for all candidates of a study.
     _ = small.targets
     return lambda network: reconstructions["sequential"]().restore(small, network, kept)
@@ -79,6 +77,10 @@ def contestants(session: Session, kept: Kept, options: argparse.Namespace) -> It
     same = session.config.data.calibration_images
     yield f"closed form, {options.few} images", "one pass", few_images(session, kept, options.few)
     yield "closed form", "one pass", restoring(session, kept, "sequential")
+    quick = {"scope": options.scope, "learning_rate": options.casm_rate, "start_images": options.few}
+    for steps in options.quick_steps:
+        work = restoring(session, kept, "casm", steps=steps, batch=64, **quick)
+        yield f"CASM from {options.few} images", f"{steps} steps of 64", work
     for steps in options.steps:
         work = restoring(
             session, kept, "casm", steps=steps, scope=options.scope, learning_rate=options.casm_rate
@@ -126,6 +128,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--few", type=int, default=1000)
     parser.add_argument("--steps", type=int, nargs="*", default=[30, 100, 300])
+    parser.add_argument("--quick-steps", type=int, nargs="*", default=[20, 60])
     parser.add_argument("--scope", default="network")
     parser.add_argument("--casm-rate", type=float, default=1e-3)
     parser.add_argument("--epochs", type=int, nargs="*", default=[1, 4])

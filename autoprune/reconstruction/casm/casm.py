@@ -36,15 +36,17 @@ class Casm(Reconstruction):
 
     Their inputs are the pruned network's own activations; their targets the dense outputs of the consumer,
     after its norm, residual sum and (`target = "after"`) activation. `start` is the reconstruction to begin
-    with. `scope = "group"`: Adam takes `steps` steps of `batch` images for each small model, one after the
-    other in order of execution, on cached activations. `scope = "network"`: all targets at once, gradients
-    through the whole network, the dense network beside it; then images can be mirrored (`mirror`). On the
-    first `images` calibration images, or all. A small model whose error does not fall stays as it was.
+    with, on the first `start_images` calibration images (all when None). `scope = "group"`: Adam takes
+    `steps` steps of `batch` images for each small model, one after the other in order of execution, on
+    cached activations. `scope = "network"`: all targets at once, gradients through the whole network, the
+    dense network beside it; then images can be mirrored (`mirror`). On the first `images` calibration
+    images, or all. A small model whose error does not fall stays as it was.
     """
 
     citation = "Intraraprasit and Chitsobhuk, Computation 2023"
 
     start: Literal["sequential", "independent", "none"] = "sequential"
+    start_images: Count | None = None
     scope: Literal["group", "network"] = "group"
     steps: Count = 250
     batch: Count = 128
@@ -56,7 +58,8 @@ class Casm(Reconstruction):
     seed: Annotated[int, Field(ge=0)] = 0
 
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
-        reconstructions[self.start]().restore(bench, network, kept)
+        first = bench if self.start_images is None else bench.first(self.start_images)
+        reconstructions[self.start]().restore(first, network, kept)
         _Work(self, bench, network, kept).run()
 
 
