@@ -59,6 +59,7 @@ class Fitter:
 
     def fit(self, parameters: Sequence[nn.Parameter], schedule: Schedule, generator: torch.Generator) -> None:
         """Train in place; the parameters go back to where they were if the error rose."""
+        own_storage(parameters)
         before = self.error()
         saved = [parameter.detach().clone() for parameter in parameters]
         with torch.enable_grad(), _trainable(self.network, parameters):
@@ -78,6 +79,12 @@ class Fitter:
             torch.autograd.backward(loss)
             optimizer.step()
             decay.step()
+
+
+def own_storage(parameters: Sequence[nn.Parameter]) -> None:
+    """Training works in place, and a tensor that no group runs through may be the dense network's own."""
+    for parameter in parameters:
+        parameter.data = parameter.data.clone()
 
 
 def variances(images: Images, batch: int) -> Mapping[int, float]:
