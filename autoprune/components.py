@@ -18,7 +18,7 @@ from autoprune.registry import Registry
 
 
 class Component:
-    """Base of everything that `autoprune methods` lists; the first line of the docstring describes it."""
+    """Base of everything that `autoprune methods` lists; its docstring begins with what it does."""
 
     citation: ClassVar[str] = ""
     """Authors, venue and year of the method; empty where there is nothing to cite."""

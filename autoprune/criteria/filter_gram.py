@@ -7,13 +7,13 @@ set `C + K`, the filters of `C` are best replaced by those of `K` with the coeff
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from autoprune.linear_algebra import damped
+from autoprune.linear_algebra import damped, inverse
 
 Damping = Annotated[float, Field(gt=0, le=1)]
 """Share of the filters' mean power that is added to the diagonal of their Gram matrix."""
@@ -26,6 +26,16 @@ _TIE = 1e-8
 """Rounding of scores under that damping: float64 holds 16 digits, the inverse takes 6."""
 
 
+class Objective(Protocol):
+    """What an elimination minimises, for the n filters left."""
+
+    def costs(self, inverted: Tensor) -> Tensor:
+        """Cost of removing each filter, (n,), from the inverse Gram matrix (n, n); the least goes first."""
+
+    def remove(self, gone: Tensor, kept: Tensor, replaced: Tensor) -> None:
+        """Filters `gone` go; those `kept` replace them with the coefficients `replaced` (kept, gone)."""
+
+
 def gram(filters: Tensor) -> Tensor:
     """Products of all pairs of filters, (width, width) float64, from (width, n)."""
     rows = filters.double()
@@ -33,19 +43,41 @@ def gram(filters: Tensor) -> Tensor:
     return products
 
 
-def replacements(inverse: Tensor, gone: Tensor, stays: Tensor) -> Tensor:
+def replacements(inverted: Tensor, gone: Tensor, stays: Tensor) -> Tensor:
     """Coefficients (stays, gone) with which the filters that stay replace those that go.
 
-    `inverse` (n, n) belongs to both together; `gone` and `stays` are disjoint indices into it.
+    `inverted` (n, n) belongs to both together; `gone` and `stays` are disjoint indices into it.
     """
-    factor = torch.linalg.cholesky_ex(inverse[gone][:, gone]).L
-    solved: Tensor = torch.cholesky_solve(inverse[gone][:, stays], factor)
+    factor = torch.linalg.cholesky_ex(inverted[gone][:, gone]).L
+    solved: Tensor = torch.cholesky_solve(inverted[gone][:, stays], factor)
     return -solved.mT
 
 
-def inverse_without(inverse: Tensor, gone: Tensor, stays: Tensor, replaced: Tensor) -> Tensor:
+def inverse_without(inverted: Tensor, gone: Tensor, stays: Tensor, replaced: Tensor) -> Tensor:
     """Inverse of the damped Gram matrix of the filters that stay; `replaced` are their coefficients."""
-    return inverse[stays][:, stays] + replaced @ inverse[gone][:, stays]
+    return inverted[stays][:, stays] + replaced @ inverted[gone][:, stays]
+
+
+def eliminate(matrix: Tensor, damping: float, batch: int, objective: Objective) -> Tensor:
+    """Channels in order of removal, (width,) int64, from the Gram matrix (width, width); O(n^2) a step.
+
+    The `batch` filters of least cost go; what is left takes their place before the next are judged.
+    """
+    regular, _ = damped(matrix, damping)
+    inverted = inverse(regular)
+    alive = torch.arange(len(matrix), device=matrix.device)
+    order: list[Tensor] = []
+    while len(alive) > 0:
+        gone = smallest(objective.costs(inverted), batch)
+        order.append(alive[gone])
+        stays = torch.ones(len(alive), dtype=torch.bool, device=alive.device)
+        stays[gone] = False
+        kept = stays.nonzero().squeeze(1)
+        replaced = replacements(inverted, gone, kept)
+        inverted = inverse_without(inverted, gone, kept, replaced)
+        objective.remove(gone, kept, replaced)
+        alive = alive[kept]
+    return torch.cat(order)
 
 
 def residual_curve(matrix: Tensor, order: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from autoprune.criteria.base import Criterion, GroupView, criteria
-from autoprune.criteria.filter_gram import (
-    DAMPING,
-    Damping,
-    gram,
-    inverse_without,
-    replacements,
-    residual_curve,
-    smallest,
-)
+from autoprune.criteria.filter_gram import DAMPING, Damping, eliminate, gram, residual_curve
 from autoprune.linear_algebra import damped, inverse
 
 
@@ -36,30 +27,25 @@ class FPBackward(Criterion):
     citation = "Purohit et al., AIMLSystems 2022 (FP-Backward)"
 
     def order(self, view: GroupView, batch: int) -> Tensor:
-        return eliminate(gram(view.filters), self.damping, batch).cpu()
+        matrix = gram(view.filters)
+        return eliminate(matrix, self.damping, batch, Explained(matrix, self.damping)).cpu()
 
     def loss(self, view: GroupView, order: Tensor) -> Tensor:
         return residual_curve(gram(view.filters), order)
 
 
-def eliminate(matrix: Tensor, damping: float, batch: int) -> Tensor:
-    """Channels in order of removal, (width,) int64, from the Gram matrix (width, width); O(n^2) a step."""
-    regular, _ = damped(matrix, damping)
-    inverted = inverse(regular)
-    fit = inverted @ matrix
-    alive = torch.arange(len(matrix), device=matrix.device)
-    order: list[Tensor] = []
-    while len(alive) > 0:
-        gone = smallest(removal_costs(inverted, fit), batch)
-        order.append(alive[gone])
-        stays = torch.ones(len(alive), dtype=torch.bool, device=alive.device)
-        stays[gone] = False
-        kept = stays.nonzero().squeeze(1)
-        replaced = replacements(inverted, gone, kept)
-        inverted = inverse_without(inverted, gone, kept, replaced)
-        fit = fit[kept] + replaced @ fit[gone]
-        alive = alive[kept]
-    return torch.cat(order)
+class Explained:
+    """Sum of squared residuals of all filters, `fit` (n, width) being their coefficients."""
+
+    def __init__(self, matrix: Tensor, damping: float) -> None:
+        regular, _ = damped(matrix, damping)
+        self.fit = inverse(regular) @ matrix
+
+    def costs(self, inverted: Tensor) -> Tensor:
+        return removal_costs(inverted, self.fit)
+
+    def remove(self, gone: Tensor, kept: Tensor, replaced: Tensor) -> None:
+        self.fit = self.fit[kept] + replaced @ self.fit[gone]
 
 
 def removal_costs(inverted: Tensor, fit: Tensor) -> Tensor:

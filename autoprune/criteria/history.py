@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,14 +56,22 @@ def _recorded(view: GroupView) -> Tensor:
     return view.history
 
 
-def _pairwise_order(distance: Tensor, norms: Tensor) -> Tensor:
-    """Order of removal: of the closest pair left, the channel with the smaller norm, then the lower index."""
+def removals(distance: Tensor, norms: Tensor) -> Iterator[tuple[int, int]]:
+    """(who goes, who stays) of the closest pair left, again and again; the smaller norm, then index, goes.
+
+    A pair that lost a member to a closer one is passed over. `distance` (width, width), `norms` (width,).
+    """
     first, second = torch.triu_indices(len(distance), len(distance), offset=1)
     pairs = torch.argsort(distance[first, second], stable=True)
-    order: list[int] = []
-    left = set(range(len(distance)))
+    gone: set[int] = set()
     for i, j in zip(first[pairs].tolist(), second[pairs].tolist(), strict=True):
-        if i in left and j in left:
-            order.append(i if norms[i] <= norms[j] else j)
-            left.remove(order[-1])
-    return torch.tensor([*order, *left])
+        if i not in gone and j not in gone:
+            goes, stays = (i, j) if norms[i] <= norms[j] else (j, i)
+            gone.add(goes)
+            yield goes, stays
+
+
+def _pairwise_order(distance: Tensor, norms: Tensor) -> Tensor:
+    """Channels in order of removal; the one that no pair takes is last."""
+    order = [goes for goes, _ in removals(distance, norms)]
+    return torch.tensor([*order, *set(range(len(distance))).difference(order)])

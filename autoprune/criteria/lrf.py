@@ -8,17 +8,7 @@ import torch
 from torch import Tensor
 
 from autoprune.criteria.base import Criterion, GroupView, criteria
-from autoprune.criteria.filter_gram import (
-    DAMPING,
-    Damping,
-    gram,
-    inverse_without,
-    is_dead,
-    replacements,
-    residual_curve,
-    smallest,
-)
-from autoprune.linear_algebra import damped, inverse
+from autoprune.criteria.filter_gram import DAMPING, Damping, eliminate, gram, is_dead, residual_curve
 
 
 @criteria.register("lrf")
@@ -39,7 +29,8 @@ class LRF(Criterion):
     citation = "Joo et al., AAAI 2021 (linearly replaceable filters)"
 
     def order(self, view: GroupView, batch: int) -> Tensor:
-        return eliminate(gram(view.filters), consumer_gram(view), self.damping, batch).cpu()
+        objective = NextKernels(consumer_gram(view))
+        return eliminate(gram(view.filters), self.damping, batch, objective).cpu()
 
     def loss(self, view: GroupView, order: Tensor) -> Tensor:
         """The residuals are weighed by the squared norms of the dense network's next kernels."""
@@ -55,23 +46,17 @@ def consumer_gram(view: GroupView) -> Tensor:
     return torch.stack([gram(kernels * alive[:, None]) for kernels in view.consumers()]).sum(0)
 
 
-def eliminate(matrix: Tensor, kernels: Tensor, damping: float, batch: int) -> Tensor:
-    """Channels in order of removal, (width,) int64, from both Gram matrices (width, width)."""
-    regular, _ = damped(matrix, damping)
-    inverted = inverse(regular)
-    alive = torch.arange(len(matrix), device=matrix.device)
-    order: list[Tensor] = []
-    while len(alive) > 0:
-        gone = smallest(scores(inverted, kernels), batch)
-        order.append(alive[gone])
-        stays = torch.ones(len(alive), dtype=torch.bool, device=alive.device)
-        stays[gone] = False
-        kept = stays.nonzero().squeeze(1)
-        replaced = replacements(inverted, gone, kept)
-        inverted = inverse_without(inverted, gone, kept, replaced)
-        kernels = _compensated(kernels, gone, kept, replaced)
-        alive = alive[kept]
-    return torch.cat(order)
+class NextKernels:
+    """Residual of each filter times the norm of its next kernels; `kernels` (n, n) are their products."""
+
+    def __init__(self, kernels: Tensor) -> None:
+        self.kernels = kernels
+
+    def costs(self, inverted: Tensor) -> Tensor:
+        return scores(inverted, self.kernels)
+
+    def remove(self, gone: Tensor, kept: Tensor, replaced: Tensor) -> None:
+        self.kernels = _compensated(self.kernels, gone, kept, replaced)
 
 
 def scores(inverted: Tensor, kernels: Tensor) -> Tensor:

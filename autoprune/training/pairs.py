@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.history import distances
+from autoprune.criteria.history import distances, removals
 from autoprune.graph.groups import ChannelGraph, ChannelGroup, Kept, Role
 from autoprune.graph.slicing import member_sites, positions_kept
 from autoprune.training.history import History, filter_norms, producer_weights
@@ -36,17 +37,10 @@ def closest_pairs(history: Tensor, count: int, remove: Remove = "smaller") -> Pa
     over (a reading: the paper does not say what becomes of such a pair). The member with the norm smaller
     over all epochs goes, or the larger. Ties go by index.
     """
-    distance, norms = distances(history.double()), history.double().sum((0, 1))
-    first, second = torch.triu_indices(len(norms), len(norms), offset=1)
-    order = torch.argsort(distance[first, second], stable=True)
-    gone: list[int] = []
-    stays: list[int] = []
-    for i, j in zip(first[order].tolist(), second[order].tolist(), strict=True):
-        if len(gone) < count and i not in gone and j not in gone:
-            smaller, larger = (i, j) if norms[i] <= norms[j] else (j, i)
-            gone.append(smaller if remove == "smaller" else larger)
-            stays.append(larger if remove == "smaller" else smaller)
-    return Pairs(torch.tensor(gone, dtype=torch.int64), torch.tensor(stays, dtype=torch.int64))
+    norms = history.double().sum((0, 1))
+    found = removals(distances(history.double()), norms if remove == "smaller" else -norms)
+    pairs = torch.tensor(list(islice(found, count)), dtype=torch.int64).reshape(-1, 2)
+    return Pairs(pairs[:, 0], pairs[:, 1])
 
 
 class GroupNorms:

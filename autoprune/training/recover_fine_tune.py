@@ -9,7 +9,6 @@ from torch import nn
 
 from autoprune.errors import PlanError
 from autoprune.graph.reslicing import check_nested, reslice
-from autoprune.training.recording import train_recorded
 from autoprune.training.recovery import Job, Recovery, Trained, recoveries
 
 
@@ -27,17 +26,7 @@ class FineTune(Recovery):
 
     def recover(self, job: Job) -> Trained:
         network = self._start(job)
-        history = train_recorded(
-            network,
-            job.graph,
-            data=job.data,
-            settings=job.settings,
-            teacher=job.model,
-            seed=job.seed,
-            progress=job.progress,
-            title="fine-tune",
-            metric=job.metric,
-        )
+        history = job.train(network, "fine-tune")
         return Trained(network=network, kept=job.kept, history=history)
 
     def _start(self, job: Job) -> nn.Module:

@@ -51,7 +51,7 @@ class HistoryRecovery(Recovery):
             self._regularise(job, start.network, norms, pairs)
         kept = without(start.kept, pairs)
         network = reslice(job.model, job.graph, start.network, start.kept, kept)
-        return Trained(network=network, kept=kept, history=_train(job, network))
+        return Trained(network=network, kept=kept, history=job.train(network, "retrain"))
 
     def _pairs(self, job: Job, kept: Kept, history: History, norms: GroupNorms) -> dict[str, Pairs]:
         """As many pairs of each group as the proposal takes channels away."""
@@ -106,17 +106,3 @@ def _start(job: Job) -> Trained:
 
 def _copy(model: nn.Module, graph: ChannelGraph) -> nn.Module:
     return Slicer(model, graph).build(graph.all_kept())
-
-
-def _train(job: Job, network: nn.Module) -> History:
-    return train_recorded(
-        network,
-        job.graph,
-        data=job.data,
-        settings=job.settings,
-        teacher=job.model,
-        seed=job.seed,
-        progress=job.progress,
-        title="retrain",
-        metric=job.metric,
-    )

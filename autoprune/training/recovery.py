@@ -16,6 +16,7 @@ from autoprune.progress import Progress
 from autoprune.registry import Registry
 from autoprune.training.data import TrainingData
 from autoprune.training.history import History
+from autoprune.training.recording import train_recorded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,21 @@ class Job:
     metric: Callable[[nn.Module], float]
     seed: int
     progress: Progress
+
+
+    def train(self, network: nn.Module, title: str) -> History:
+        """Train `network` in place as [training] says, to its best epoch; the norms of its filters."""
+        return train_recorded(
+            network,
+            self.graph,
+            data=self.data,
+            settings=self.settings,
+            teacher=self.model,
+            seed=self.seed,
+            progress=self.progress,
+            title=title,
+            metric=self.metric,
+        )
 
 
 class Recovery(Component, ABC):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.data.inputs import Inputs
-from autoprune.reconstruction.casm.replay import Cache, Part, Seen, in_order, replay
+from autoprune.reconstruction.casm.replay import Cache, Seen, in_order, replay
 from autoprune.reconstruction.casm.trace import Trace
 from autoprune.reconstruction.casm.windows import Target, Window
 
@@ -104,8 +104,7 @@ def targets_of(
     """The dense network's outputs at the window's targets on the kept channels, by call number."""
     found: dict[int, Tensor] = {}
     watch = {target.call: _keep(found, target) for target in window.targets}
-    part: Part = window
-    replay(dense, trace, part, inputs, known, watch)
+    replay(dense, trace, window, inputs, known, watch)
     return found
 
 

@@ -197,8 +197,7 @@ class Recorder(LayerTap):
             return
         self._streams[out] = stream
         known = self.features.get(stream.layer)
-        after_only = stream.activated and known is not None
-        before = known.before if after_only and known is not None else number
+        before = known.before if stream.activated and known is not None else number
         self.features[stream.layer] = Feature(before, number)
 
     def _stream(
