@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -15,12 +17,30 @@ def damped(matrix: Tensor, damping: float) -> tuple[Tensor, float]:
     return matrix + amount * eye, amount
 
 
-def solve(matrix: Tensor, right: Tensor) -> Tensor:
-    """Solve a damped positive semi-definite system, (groups, n, n) with (groups, n, m)."""
-    factor, info = torch.linalg.cholesky_ex(matrix)
-    if bool((info == 0).all()):
-        return torch.cholesky_solve(right, factor)
-    return _pseudo_inverse(matrix) @ right
+@dataclass(frozen=True)
+class Factored:
+    """A damped positive semi-definite matrix (groups, n, n), prepared once for many right sides.
+
+    `damping` is what was added to the diagonal. The factor is a Cholesky factor, or, where rounding made
+    the matrix indefinite, its pseudo-inverse.
+    """
+
+    factor: Tensor
+    damping: float
+    inverted: bool
+
+    @classmethod
+    def of(cls, matrix: Tensor, damping: float) -> Factored:
+        """Factor `matrix` with `damping` x mean diagonal added to its diagonal."""
+        whole, amount = damped(matrix, damping)
+        factor, info = torch.linalg.cholesky_ex(whole)
+        if bool((info == 0).all()):
+            return cls(factor, amount, False)
+        return cls(_pseudo_inverse(whole), amount, True)
+
+    def solve(self, right: Tensor) -> Tensor:
+        """Solution for right sides (groups, n, m)."""
+        return self.factor @ right if self.inverted else torch.cholesky_solve(right, self.factor)
 
 
 def inverse(matrix: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -20,10 +21,9 @@ def call_moments(call: LayerCall, grid: Grid, target: Tensor | None = None) -> M
     """Moments of the call's input patches on the grid; `target` (out, columns) are the wanted outputs."""
     total: Moments | None = None
     start = 0
-    for part in _parts(call, grid):
-        inputs = raw_columns(part, grid)
+    for inputs in column_parts(call, grid):
         stop = start + inputs.shape[-1]
-        moments = Moments.of(inputs, None if target is None else _grouped(target[:, start:stop], call.groups))
+        moments = Moments.of(inputs, None if target is None else grouped(target[:, start:stop], call.groups))
         if total is None:
             total = moments
         else:
@@ -33,8 +33,14 @@ def call_moments(call: LayerCall, grid: Grid, target: Tensor | None = None) -> M
     return total.reordered(natural_order(call))
 
 
-def _grouped(target: Tensor, groups: int) -> Tensor:
+def grouped(target: Tensor, groups: int) -> Tensor:
+    """Targets (out, columns) by the group of the convolution that gives them: (groups, out, columns)."""
     return target.reshape(groups, target.shape[0] // groups, target.shape[1])
+
+
+def column_parts(call: LayerCall, grid: Grid) -> Iterator[Tensor]:
+    """The call's `raw_columns`, a few images at a time."""
+    return (raw_columns(part, grid) for part in _parts(call, grid))
 
 
 def _parts(call: LayerCall, grid: Grid) -> Iterator[LayerCall]:
@@ -42,7 +48,7 @@ def _parts(call: LayerCall, grid: Grid) -> Iterator[LayerCall]:
     if call.layer.kind is LayerKind.LINEAR:
         per_image = call.input[0].numel()
     else:
-        reused = call.weight[0, 0].numel() / grid.step ** (call.input.dim() - 2)
+        reused = call.weight[0, 0].numel() / math.prod(grid.steps)
         per_image = int(call.input[0].numel() * max(reused, 1e-3)) + 1
     step = max(1, PATCH_ELEMENTS // max(per_image, 1))
     for start in range(0, images, step):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,25 +21,38 @@ from autoprune.graph.groups import LayerKind
 
 @dataclass(frozen=True)
 class Grid:
-    """Every `step`-th output position per spatial dimension; `offset` moves the grid.
+    """Every `steps[d]`-th output position along spatial dimension d (all where none is given).
 
-    At offset 0 it keeps clear of the border, where padding makes patches unlike most others.
+    `offset` moves the grid. At offset 0 it keeps clear of the border, where padding makes patches unlike
+    most others.
     """
 
-    step: int = 1
+    steps: tuple[int, ...] = ()
     offset: int = 0
 
     def index(self, dim: int, size: int) -> slice:
         """Positions along spatial dimension `dim`, which has `size` of them."""
-        start = (self.offset // self.step**dim + self.step // 2) % self.step
-        return slice(start if start < size else 0, size, self.step)
+        step = self.steps[dim] if dim < len(self.steps) else 1
+        start = (self.offset // math.prod(self.steps[:dim]) + step // 2) % step
+        return slice(start if start < size else 0, size, step)
 
 
-def grid_step(positions: int, dims: int, limit: int | None) -> int:
-    """Smallest step that leaves about `limit` of the `positions` of one image."""
-    if limit is None or positions <= limit:
-        return 1
-    return max(1, math.floor(math.pow(positions / limit, 1 / max(dims, 1)) + 0.5))
+def grid_steps(sizes: Sequence[int], limit: int | None) -> tuple[int, ...]:
+    """Steps along dimensions of these sizes that leave nearly `limit` positions of one image."""
+    total, dims = math.prod(sizes), len(sizes)
+    if limit is None or total <= limit or dims == 0:
+        return (1,) * dims
+    steps = [max(1, math.floor(math.pow(total / limit, 1 / dims)))] * dims
+    for d in range(dims):
+        more = [*steps[:d], steps[d] + 1, *steps[d + 1 :]]
+        if _distance(sizes, more, limit) < _distance(sizes, steps, limit):
+            steps = more
+    return tuple(steps)
+
+
+def _distance(sizes: Sequence[int], steps: Sequence[int], limit: int) -> float:
+    """How far, on a logarithmic scale, the positions that the steps leave are from the limit."""
+    return abs(math.log(math.prod(sizes) / math.prod(steps) / limit))
 
 
 def input_columns(call: LayerCall, grid: Grid) -> Tensor:
@@ -85,11 +99,11 @@ def output_columns(call: LayerCall, output: Tensor, grid: Grid) -> Tensor:
     return output[(slice(None), slice(None), *index)].movedim(1, -1).flatten(0, -2).T
 
 
-def positions(call: LayerCall, output: Tensor) -> tuple[int, int]:
-    """Output positions per image and the number of spatial dimensions they spread over."""
+def positions(call: LayerCall, output: Tensor) -> tuple[int, ...]:
+    """Output positions of one image along each dimension they spread over."""
     if call.layer.kind is LayerKind.LINEAR:
-        return math.prod(output.shape[1:-1]), 1
-    return math.prod(output.shape[2:]), output.dim() - 2
+        return (math.prod(output.shape[1:-1]),)
+    return tuple(output.shape[2:])
 
 
 def _rows(x: Tensor, grid: Grid) -> Tensor:

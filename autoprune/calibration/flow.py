@@ -1,22 +1,25 @@
-"""Follow a layer's output through its batch norm to the residual sum it enters.
+"""Follow a layer's output through its batch norm to the residual sum it enters and the activation behind.
 
 Seen on the running network, not on its graph: a layer's output tensor is recognised by identity when a
-batch norm reads it and when a sum takes it as an operand. Nothing here changes what is computed unless
-a handler returns another tensor.
+batch norm reads it, when a sum takes it as an operand and when a clamp such as ReLU is applied to it.
+Nothing here changes what is computed unless a handler returns another tensor.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils import _pytree as pytree
 
+from autoprune.calibration.deferral import QUERIES, Deferred
 from autoprune.calibration.taps import Function, LayerCall, LayerTap
 from autoprune.graph.groups import Layer
 
@@ -35,73 +38,147 @@ class Affine:
 
 
 @dataclass(frozen=True)
+class Clamp:
+    """An activation that lets values between `low` and `high` pass and cuts the others off there."""
+
+    low: float = 0.0
+    high: float = math.inf
+
+
+@dataclass(frozen=True)
 class Branch:
-    """A layer call whose (normalised) output is still waiting to be used; `order` counts calls."""
+    """A layer call whose output is still waiting to be used; `order` counts calls.
+
+    `affine` is the batch norm it went through, `summed` says that it has entered a residual sum.
+    """
 
     call: LayerCall
     order: int
     affine: Affine | None = None
+    summed: bool = False
 
 
-class FlowHandler(Protocol):
-    def on_layer(self, call: LayerCall) -> Tensor:
-        """The layer runs; return its output."""
+class FlowHandler:
+    """What is done on the way; the defaults only watch."""
 
-    def on_sum(self, branch: Branch, other: Tensor, total: Tensor) -> Tensor | None:
-        """The branch is added to `other`; return another total to replace it."""
+    def on_layer(self, call: LayerCall) -> Tensor | None:
+        """The layer runs; return its output, or None to have it computed only if anything but a batch
+        norm and a residual sum asks for it."""
+        return call.run()
+
+    def on_sum(self, branch: Branch, other: Tensor, total: Callable[[], Tensor]) -> Tensor | None:
+        """The branch is added to `other`; return another total to replace `total()`."""
+        return None
+
+    def on_clamp(self, branch: Branch, clamp: Clamp) -> None:
+        """The branch goes through a clamp; nothing else has read it so far."""
+
+    def on_use(self, branch: Branch) -> None:
+        """Anything else reads the branch."""
 
 
 class FlowTap(LayerTap):
-    """A `LayerTap` that also reports residual sums: `total = branch + other`."""
+    """A `LayerTap` that also reports residual sums, `total = branch + other`, and clamps."""
 
     def __init__(self, model: nn.Module, layers: Iterable[Layer], flow: FlowHandler) -> None:
         super().__init__(model, layers, self._on_call)
         self._flow = flow
         self._open: dict[int, tuple[weakref.ref[Tensor], Branch]] = {}
+        self._deferred = Deferred()
+        self._read: set[tuple[str, bool]] = set()
         self._calls = 0
 
     def __torch_function__(
         self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func in QUERIES:
+            return func(*args, **kwargs)
         if func is F.batch_norm:
             return self._batch_norm(func, args, kwargs)
         if func in SUMS and len(args) == 2 and not kwargs:
             return self._sum(func, *args)
-        return super().__torch_function__(func, types, args, kwargs)
+        args, kwargs = self._deferred.computed((args, kwargs))
+        self._report(func, args, kwargs)
+        output = super().__torch_function__(func, types, args, kwargs)
+        if func in CLAMPS and output is args[0]:
+            # Cut off in place: whoever reads the tensor from now on reads what the clamp gave.
+            self._open.pop(id(output), None)
+        return output
 
     def _on_call(self, call: LayerCall) -> Tensor:
         output = self._flow.on_layer(call)
+        if output is None:
+            output = self._deferred.promise(call.run, call.output_shape(), call.input)
         self._calls += 1
         self._remember(output, Branch(call, self._calls))
         return output
 
     def _batch_norm(self, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        output: Tensor = func(*args, **kwargs)
         bound = _BATCH_NORM.bind(*args, **kwargs)
         bound.apply_defaults()
-        branch = self._find(bound.arguments["input"])
-        if branch is not None and branch.affine is None and not bound.arguments["training"]:
-            self._remember(output, replace(branch, affine=_affine(bound.arguments)))
+        given = bound.arguments["input"]
+        branch = self._find(given)
+        fits = branch is not None and branch.affine is None and not branch.summed
+        if branch is None or not fits or bound.arguments["training"]:
+            if branch is not None:
+                self._used(branch)
+            args, kwargs = self._deferred.computed((args, kwargs))
+            output: Tensor = func(*args, **kwargs)
+            return output
+        output = self._deferred.mapped(given, lambda value: func(**{**bound.arguments, "input": value}))
+        self._remember(output, replace(branch, affine=_affine(bound.arguments)))
         return output
 
     def _sum(self, func: Function, left: Any, right: Any) -> Any:
-        found = [(self._find(left), right), (self._find(right), left)]
         same = isinstance(left, Tensor) and isinstance(right, Tensor) and left.shape == right.shape
-        branches = [(branch, other) for branch, other in found if branch is not None]
+        pairs = [(self._find(left), right), (self._find(right), left)]
+        branches = [(branch, other) for branch, other in pairs if branch is not None and self._waits(branch)]
         if not same or not branches:
-            return func(left, right)
+            for branch, _ in pairs:
+                if branch is not None:
+                    self._used(branch)
+            return func(*self._deferred.computed((left, right)))
         branch, other = min(branches, key=lambda item: item[0].order)
         # An in-place sum may overwrite `other`, which the handler needs as it was.
-        total = torch.add(left, right)
-        replaced = self._flow.on_sum(branch, other, total)
-        total = total if replaced is None else replaced
-        return left.copy_(total) if func in _IN_PLACE else total
+        replaced = self._flow.on_sum(branch, self._deferred.computed(other), lambda: self._total(left, right))
+        total = self._total(left, right) if replaced is None else replaced
+        if func in _IN_PLACE:
+            total = self._deferred.overwritten(left, total)
+        self._remember(total, replace(branch, summed=True))
+        return total
+
+    def _total(self, left: Tensor, right: Tensor) -> Tensor:
+        return torch.add(*self._deferred.computed((left, right)))
+
+    def _waits(self, branch: Branch) -> bool:
+        """Whether nothing has read the branch yet, so that its sum is what it is for."""
+        return not branch.summed and (branch.call.layer.name, False) not in self._read
+
+    def _report(self, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self._open:
+            return
+        clamp = clamp_of(func, args, kwargs)
+        for value in pytree.tree_leaves((args, kwargs)):
+            branch = self._find(value)
+            if branch is None:
+                continue
+            first = (branch.call.layer.name, branch.summed) not in self._read
+            if clamp is not None and value is args[0] and first:
+                self._read.add((branch.call.layer.name, branch.summed))
+                self._flow.on_clamp(branch, clamp)
+            else:
+                self._used(branch)
+
+    def _used(self, branch: Branch) -> None:
+        self._read.add((branch.call.layer.name, branch.summed))
+        self._flow.on_use(branch)
 
     def __exit__(self, *details: Any) -> None:
         leave: Callable[..., None] = super().__exit__  # torch gives it no types
         leave(*details)
         self._open.clear()
+        self._deferred.clear()
 
     def _remember(self, tensor: Tensor, branch: Branch) -> None:
         # A branch holds its layer's input: it must go as soon as nobody can use its output any more.
@@ -122,6 +199,25 @@ def _affine(arguments: dict[str, Any]) -> Affine:
     return Affine(scale, shift if arguments["bias"] is None else shift + arguments["bias"])
 
 
+def clamp_of(func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Clamp | None:
+    """The clamp that this call applies to its first argument; None for any other function."""
+    if func not in CLAMPS or not args:
+        return None
+    if func is not F.hardtanh:
+        return CLAMPS[func]
+    bound = _HARDTANH.bind(*args, **kwargs)
+    bound.apply_defaults()
+    return Clamp(float(bound.arguments["min_val"]), float(bound.arguments["max_val"]))
+
+
 _BATCH_NORM = inspect.signature(F.batch_norm)
+_HARDTANH = inspect.signature(F.hardtanh)
 _IN_PLACE: set[Function] = {Tensor.__iadd__, Tensor.add_}
 SUMS: set[Function] = {torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, *_IN_PLACE}
+_RELUS: list[Function] = [F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_]
+CLAMPS: dict[Function, Clamp] = {
+    **dict.fromkeys(_RELUS, Clamp()),
+    F.relu6: Clamp(0.0, 6.0),
+    F.hardtanh: Clamp(-1.0, 1.0),
+}
+"""Activations that are a clamp; the bounds of hardtanh are its arguments."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.calibration.accumulate import call_moments
-from autoprune.calibration.columns import Grid, grid_step, positions
+from autoprune.calibration.columns import Grid, grid_steps, positions
 from autoprune.calibration.moments import Moments
 from autoprune.calibration.taps import LayerCall, LayerTap
 from autoprune.data.inputs import Inputs
@@ -90,7 +90,7 @@ def _collector(
 ) -> Callable[[LayerCall], Tensor]:
     def collect(call: LayerCall) -> Tensor:
         output = call.run()
-        grid = Grid(grid_step(*positions(call, output), limit), number)
+        grid = Grid(grid_steps(positions(call, output), limit), number)
         moments = call_moments(call, grid)
         if call.layer.name in collected:
             collected[call.layer.name].add(moments)

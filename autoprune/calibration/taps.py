@@ -45,6 +45,12 @@ class LayerCall:
         )
         return output
 
+    def output_shape(self) -> torch.Size:
+        """Shape of the output, found without computing it."""
+        bias = None if self.bias is None else self.bias.to("meta")
+        there = replace(self, input=self.input.to("meta"), weight=self.weight.to("meta"), bias=bias)
+        return there.run().shape
+
     def with_weights(self, weight: Tensor, bias: Tensor | None) -> LayerCall:
         return replace(self, weight=weight, bias=bias)
 

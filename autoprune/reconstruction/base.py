@@ -20,7 +20,7 @@ from autoprune.reconstruction.lockstep import Lockstep
 from autoprune.reconstruction.targets import DenseTargets, record_targets
 from autoprune.registry import Registry
 
-POSITIONS_PER_IMAGE = 64
+POSITIONS_PER_IMAGE = 32
 """Output positions per image that a sequential reconstruction fits; all, where there are fewer."""
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from autoprune.calibration.statistics import centred
 from autoprune.criteria.views import channel_rows, producer_weights
 from autoprune.graph.groups import ChannelGroup, Kept, Layer, LayerKind, Member, Role
-from autoprune.linear_algebra import damped, solve
+from autoprune.linear_algebra import Factored
 from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
 from autoprune.reconstruction.expected import Expected, of_channels, of_filters
 from autoprune.reconstruction.weights import add_constant, set_weight
@@ -72,8 +72,8 @@ def coefficients(second: Tensor, stays: Tensor, gone: Tensor, damping: float) ->
     `second` (width, width) are the channels' products; `damping` is relative to the mean diagonal of those
     that stay and pulls towards zero.
     """
-    matrix, _ = damped(second[stays][:, stays].unsqueeze(0), damping)
-    return solve(matrix, second[stays][:, gone].unsqueeze(0)).squeeze(0).mT
+    system = Factored.of(second[stays][:, stays].unsqueeze(0), damping)
+    return system.solve(second[stays][:, gone].unsqueeze(0)).squeeze(0).mT
 
 
 class _Takeovers:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from autoprune.calibration.moments import Moments
-from autoprune.linear_algebra import damped, solve
+from autoprune.linear_algebra import Factored
 
 
 @dataclass(frozen=True)
@@ -35,24 +35,28 @@ def restore(weight: Tensor, moments: Moments, columns: Tensor, centred: bool, da
     weight: (groups, out, n) float64, the dense one. Independent of all other layers.
     """
     full = moments.covariance(centred)
-    matrix, amount = damped(full[:, columns][:, :, columns], damping)
-    wanted = weight @ full[:, :, columns] + amount * weight[:, :, columns]
-    solved = solve(matrix, wanted.mT).mT
+    system = Factored.of(full[:, columns][:, :, columns], damping)
+    wanted = weight @ full[:, :, columns] + system.damping * weight[:, :, columns]
+    solved = system.solve(wanted.mT).mT
     delta = -weight.clone()
     delta[:, :, columns] += solved
     shift = -(delta @ moments.mean).squeeze(-1) if centred else None
     lost, power = ((delta @ full) * delta).sum(), ((weight @ full) * weight).sum()
-    return Solution(solved, shift, float(lost / power) if power > 0 else 0.0, amount)
+    return Solution(solved, shift, float(lost / power) if power > 0 else 0.0, system.damping)
 
 
 def refit(prior: Tensor, moments: Moments, centred: bool, damping: float) -> Solution:
     """Best weight for the inputs and targets in `moments`, pulled towards `prior` (groups, out, n)."""
-    matrix, amount = damped(moments.covariance(centred), damping)
+    return solution_of(prior, moments, Factored.of(moments.covariance(centred), damping), centred)
+
+
+def solution_of(prior: Tensor, moments: Moments, system: Factored, centred: bool) -> Solution:
+    """`refit` with the damped second moment of the inputs already factored."""
     cross = moments.cross_covariance(centred)
-    solved = solve(matrix, cross + amount * prior.mT).mT
-    shift = moments.target_mean - (solved @ moments.mean).squeeze(-1) if centred else None
+    weight = system.solve(cross + system.damping * prior.mT).mT
+    shift = moments.target_mean - (weight @ moments.mean).squeeze(-1) if centred else None
     # tr(E yy^T) - 2 tr(W E uy^T) + tr(W E uu^T W^T) needs no second look at the data.
-    lost = moments.target_power(centred) - 2 * (solved.mT * cross).sum()
-    lost = lost + ((solved @ moments.covariance(centred)) * solved).sum()
+    lost = moments.target_power(centred) - 2 * (weight.mT * cross).sum()
+    lost = lost + ((weight @ moments.covariance(centred)) * weight).sum()
     power = moments.target_power(centred)
-    return Solution(solved, shift, float(lost / power) if power > 0 else 0.0, amount)
+    return Solution(weight, shift, float(lost / power) if power > 0 else 0.0, system.damping)

@@ -10,35 +10,34 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Any
 
 
 class Lockstep:
-    """`meet(index, value, combine)` waits until every chunk has given its value."""
+    """`meet(index, combine)` waits until every chunk has come so far."""
 
     def __init__(self, chunks: int) -> None:
         self._chunks = chunks
-        self._condition = threading.Condition()
-        self._turn = 0
-        self._values: list[Any] = [None] * chunks
+        # One turnstile per chunk: with a common condition every turn would wake all threads.
+        self._turns = [threading.Semaphore(0) for _ in range(chunks)]
         self._failure: BaseException | None = None
 
     def run(self, chunk: Callable[[int], None]) -> None:
         """Call `chunk(index)` for every index; re-raises the first failure."""
         if self._chunks == 1:
             return chunk(0)
-        self._begin()
-        for future in [self._threads.submit(self._thread, chunk, i) for i in range(self._chunks)]:
+        self._failure = None
+        self._turns = [threading.Semaphore(0) for _ in range(self._chunks)]
+        futures = [self._threads.submit(self._thread, chunk, i) for i in range(self._chunks)]
+        self._turns[0].release()
+        for future in futures:
             future.result()
         if self._failure is not None:
             raise self._failure
 
-    def meet(self, index: int, value: Any, combine: Callable[[list[Any]], Any]) -> None:
-        """`combine` runs once, in the last chunk's thread, on the values in order of chunks."""
-        self._values[index] = value
+    def meet(self, index: int, combine: Callable[[], None]) -> None:
+        """`combine` runs once, in the last chunk's thread, when all have come."""
         if index == self._chunks - 1:
-            values, self._values = self._values, [None] * self._chunks
-            combine(values)
+            combine()
         if self._chunks > 1:
             self._pass_on(index)
             self._wait(index)
@@ -47,10 +46,6 @@ class Lockstep:
     def _threads(self) -> ThreadPoolExecutor:
         # New threads for every run would each leave memory behind in an arena of their own.
         return ThreadPoolExecutor(self._chunks, thread_name_prefix="lockstep")
-
-    def _begin(self) -> None:
-        self._turn, self._failure = 0, None
-        self._values = [None] * self._chunks
 
     def _thread(self, chunk: Callable[[int], None], index: int) -> None:
         try:
@@ -64,13 +59,10 @@ class Lockstep:
             self._pass_on(index)
 
     def _pass_on(self, index: int) -> None:
-        with self._condition:
-            self._turn = (index + 1) % self._chunks
-            self._condition.notify_all()
+        self._turns[(index + 1) % self._chunks].release()
 
     def _wait(self, index: int) -> None:
-        with self._condition:
-            self._condition.wait_for(lambda: self._turn == index or self._failure is not None)
+        self._turns[index].acquire()
         if self._failure is not None:
             raise _Abandoned
 

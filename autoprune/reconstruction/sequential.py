@@ -2,41 +2,51 @@
 
 In order of execution, each layer gets the weight that maps its inputs `z` in the pruned network to the
 dense network's outputs `y`: `W = E[y z^T] E[z z^T]^-1`. A layer that ends in a residual sum aims at
-the dense sum minus the pruned shortcut, so it also repairs what the layers above left over.
+the dense sum minus the pruned shortcut, so it also repairs what the layers above left over. Where a clamp
+such as ReLU alone reads the result, only what passes it has to fit (see `rectified`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from autoprune.calibration.accumulate import call_moments
-from autoprune.calibration.columns import output_columns
-from autoprune.calibration.flow import Affine, Branch, FlowTap
-from autoprune.calibration.moments import Moments
-from autoprune.calibration.statistics import centred
+from autoprune.calibration.columns import Grid, output_columns
+from autoprune.calibration.flow import Affine, Branch, FlowHandler, FlowTap
 from autoprune.calibration.taps import LayerCall
 from autoprune.data.inputs import Inputs
 from autoprune.graph.groups import Kept, Layer
 from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
 from autoprune.reconstruction.independent import affected, solutions
-from autoprune.reconstruction.least_squares import Solution, refit
+from autoprune.reconstruction.layer_fit import LayerFit
+from autoprune.reconstruction.least_squares import Solution
 from autoprune.reconstruction.lockstep import Lockstep
 from autoprune.reconstruction.targets import DenseTargets
 from autoprune.reconstruction.weights import add_constant, set_weight
 
 
 @reconstructions.register("sequential")
+@dataclass(frozen=True, kw_only=True)
 class Sequential(Reconstruction):
     """Least squares in order of execution on the pruned network's own inputs, residual-aware.
 
     All layers from the first that loses columns are refitted, those that only read a disturbed input
-    too. One pass of the candidate over the calibration images.
+    too. One pass of the candidate over the calibration images. `target = "after"`: layers that feed a clamp
+    such as ReLU, and nothing else, match what passes it, in `rounds` rounds; "before": they match all.
     """
 
-    citation = "He et al., ICCV 2017; Luo et al., ICCV 2017 (ThiNet), residual sums as targets"
+    citation = (
+        "He et al., ICCV 2017; Luo et al., ICCV 2017 (ThiNet), residual sums as targets; "
+        "behind the clamp: Zhang et al., TPAMI 2016, by majorisation"
+    )
+
+    target: Literal["after", "before"] = "after"
+    rounds: Annotated[int, Field(ge=1)] = 2
 
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
         layers = disturbed(bench, kept)
@@ -49,7 +59,8 @@ class Sequential(Reconstruction):
                 add_constant(network, layer, solution.shift.flatten()[rows])
         if layers:
             rows_of = {layer.name: bench.rows(layer, kept) for layer in layers}
-            SequentialPass(network, layers, bench.targets, rows_of, bench.damping).run(
+            rounds = self.rounds if self.target == "after" else 0
+            SequentialPass(network, layers, bench.targets, rows_of, bench.damping, rounds).run(
                 bench.chunks, bench.lockstep
             )
 
@@ -63,7 +74,10 @@ def disturbed(bench: Bench, kept: Kept) -> list[Layer]:
 
 
 class SequentialPass:
-    """Refits `layers` of `network` in place, all chunks of calibration images in lockstep."""
+    """Refits `layers` of `network` in place, all chunks of calibration images in lockstep.
+
+    `rounds` of fitting behind the clamp follow the plain fit; 0 for none.
+    """
 
     def __init__(
         self,
@@ -72,10 +86,12 @@ class SequentialPass:
         targets: DenseTargets,
         rows: Mapping[str, Tensor],
         damping: float,
+        rounds: int,
     ) -> None:
         self.network, self.layers, self.targets = network, layers, targets
-        self.rows, self.damping = rows, damping
+        self.rows, self.damping, self.rounds = rows, damping, rounds
         self.solutions: dict[str, Solution] = {}
+        self._fit: LayerFit | None = None
 
     def run(self, chunks: Sequence[Inputs], lockstep: Lockstep) -> dict[str, Solution]:
         """What was solved, by layer name."""
@@ -88,19 +104,26 @@ class SequentialPass:
         lockstep.run(chunk)
         return self.solutions
 
-    def install(self, call: LayerCall, moments: Sequence[Moments], affine: Affine | None) -> None:
-        """Solve one layer on the sum of the chunks' moments (the first is used up)."""
-        total = moments[0]
-        for other in moments[1:]:
-            total.add(other)
-        prior = call.weight.double().reshape(call.groups, call.weight.shape[0] // call.groups, -1)
-        solution = refit(prior, total, centred(call.layer), self.damping)
-        usable = torch.ones(call.weight.shape[0], device=prior.device) if affine is None else _usable(affine)
-        usable = usable.bool().reshape(call.groups, -1)
-        set_weight(self.network, call.layer, torch.where(usable.unsqueeze(-1), solution.weight, prior))
-        if solution.shift is not None:
-            constant = solution.shift if call.bias is None else solution.shift - _bias(call)
-            add_constant(self.network, call.layer, torch.where(usable, constant, 0.0).flatten())
+    def fit(self, call: LayerCall, affine: Affine | None) -> LayerFit:
+        """The fit of the layer that all chunks are at."""
+        if self._fit is None:
+            cut = self.targets.cuts.get(call.layer.name) if self.rounds else None
+            if affine is None and cut is not None and cut.affine is not None:
+                rows = self.rows[call.layer.name].to(call.weight.device)
+                affine = Affine(cut.affine.scale[rows], cut.affine.shift[rows])
+            self._fit = LayerFit(call, affine, None if cut is None else cut.clamp)
+        return self._fit
+
+    def install(self) -> None:
+        """Solve the layer that all chunks have contributed to, and give the network its weights."""
+        fit, self._fit = self._fit, None
+        assert fit is not None, "a chunk has contributed before"
+        solution = fit.solve(self.damping, self.rounds)
+        call, shift = fit.call, solution.shift
+        set_weight(self.network, call.layer, solution.weight)
+        if shift is not None:
+            constant = shift.flatten() if call.bias is None else shift.flatten() - call.bias.double()
+            add_constant(self.network, call.layer, constant)
         self.solutions[call.layer.name] = solution
 
     def current(self, call: LayerCall) -> LayerCall:
@@ -109,7 +132,7 @@ class SequentialPass:
         return call.with_weights(self.network.get_parameter(call.layer.weight), bias)
 
 
-class _Chunk:
+class _Chunk(FlowHandler):
     """Watches one chunk's forward pass and meets the others at every layer."""
 
     def __init__(self, owner: SequentialPass, lockstep: Lockstep, index: int) -> None:
@@ -117,29 +140,30 @@ class _Chunk:
         # Layers that have run, but whose targets are known only when their residual sums come.
         self.waiting: dict[str, LayerCall] = {}
 
-    def on_layer(self, call: LayerCall) -> Tensor:
+    def on_layer(self, call: LayerCall) -> Tensor | None:
         if call.layer.name in self.owner.targets.residual:
             self.waiting[call.layer.name] = call
-            return call.run()
-        self._meet(call, self._dense(call), None)
+            return None
+        self.owner.fit(call, None).add(call, self._grid(call), self._dense(call), None)
+        self.lockstep.meet(self.index, self.owner.install)
         return self.owner.current(call).run()
 
-    def on_sum(self, branch: Branch, other: Tensor, total: Tensor) -> Tensor | None:
+    def on_sum(self, branch: Branch, other: Tensor, total: Callable[[], Tensor]) -> Tensor | None:
         call = self.waiting.pop(branch.call.layer.name, None)
         if call is None:
             return None
-        grid = self.owner.targets.known_grid(call.layer, self.index)
-        target = self._dense(call) - output_columns(call, other, grid)
-        self._meet(call, _before(target, branch.affine), branch.affine)
+        grid = self._grid(call)
+        columns = output_columns(call, other, grid)
+        self.owner.fit(call, branch.affine).add(call, grid, self._dense(call), columns)
+        self.lockstep.meet(self.index, self.owner.install)
         return self._normalised(call, branch.affine) + other
 
     def _dense(self, call: LayerCall) -> Tensor:
         outputs = self.owner.targets.outputs[call.layer.name, self.index]
         return outputs[self.owner.rows[call.layer.name].to(outputs.device)]
 
-    def _meet(self, call: LayerCall, target: Tensor, affine: Affine | None) -> None:
-        moments = call_moments(call, self.owner.targets.known_grid(call.layer, self.index), target)
-        self.lockstep.meet(self.index, moments, lambda all_: self.owner.install(call, all_, affine))
+    def _grid(self, call: LayerCall) -> Grid:
+        return self.owner.targets.known_grid(call.layer, self.index)
 
     def _normalised(self, call: LayerCall, affine: Affine | None) -> Tensor:
         output = self.owner.current(call).run()
@@ -148,21 +172,3 @@ class _Chunk:
             normalised: Tensor = self.owner.network.get_submodule(call.layer.norm)(output)
             return normalised
         return output if affine is None else affine.apply(output)
-
-
-def _bias(call: LayerCall) -> Tensor:
-    assert call.bias is not None
-    return call.bias.double().reshape(call.groups, -1)
-
-
-def _before(target: Tensor, affine: Affine | None) -> Tensor:
-    """The layer output that the batch norm turns into `target`."""
-    if affine is None:
-        return target
-    scale = torch.where(_usable(affine), affine.scale, 1.0)
-    return (target - affine.shift[:, None]) / scale[:, None]
-
-
-def _usable(affine: Affine) -> Tensor:
-    """Channels that the batch norm does not switch off, as bool (channels,)."""
-    return affine.scale.abs() > 1e-6 * affine.scale.abs().max()

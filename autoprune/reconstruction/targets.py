@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from autoprune.calibration.columns import Grid, grid_step, output_columns, positions
-from autoprune.calibration.flow import Branch, FlowTap
+from autoprune.calibration.columns import Grid, grid_steps, output_columns, positions
+from autoprune.calibration.flow import Affine, Branch, Clamp, FlowHandler, FlowTap
 from autoprune.calibration.taps import LayerCall
 from autoprune.data.inputs import Inputs
 from autoprune.graph.groups import Layer
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What alone reads a layer's output: a clamp, behind the batch norm where there is one."""
+
+    clamp: Clamp
+    affine: Affine | None
 
 
 @dataclass
@@ -21,14 +29,16 @@ class DenseTargets:
     """Outputs per layer name and chunk, (out, columns) on the chunk's grid of positions.
 
     For a layer in `residual`, the stored output is the residual sum that the layer's output enters.
+    `cuts` are the layers whose output (or sum) is read by a clamp and nothing else.
     """
 
     layers: tuple[Layer, ...]
     positions_per_image: int | None
     outputs: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     residual: set[str] = field(default_factory=set)
+    cuts: dict[str, Cut] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
-    _steps: dict[str, int] = field(default_factory=dict)
+    _steps: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def refittable(self) -> tuple[Layer, ...]:
@@ -37,16 +47,15 @@ class DenseTargets:
 
     def grid(self, call: LayerCall, output: Tensor, chunk: int) -> Grid:
         """Where chunk number `chunk` looks at this layer; the offset moves from chunk to chunk."""
-        step = self._steps.setdefault(
-            call.layer.name, grid_step(*positions(call, output), self.positions_per_image)
-        )
-        return Grid(step, chunk)
+        if call.layer.name not in self._steps:
+            self._steps[call.layer.name] = grid_steps(positions(call, output), self.positions_per_image)
+        return self.known_grid(call.layer, chunk)
 
     def known_grid(self, layer: Layer, chunk: int) -> Grid:
         return Grid(self._steps[layer.name], chunk)
 
 
-class _Recorder:
+class _Recorder(FlowHandler):
     def __init__(self, targets: DenseTargets, chunk: int) -> None:
         self.targets, self.chunk = targets, chunk
 
@@ -56,9 +65,17 @@ class _Recorder:
         self._store(call, output)
         return output
 
-    def on_sum(self, branch: Branch, other: Tensor, total: Tensor) -> None:
+    def on_sum(self, branch: Branch, other: Tensor, total: Callable[[], Tensor]) -> Tensor:
+        summed = total()
         self.targets.residual.add(branch.call.layer.name)
-        self._store(branch.call, total)
+        self._store(branch.call, summed)
+        return summed
+
+    def on_clamp(self, branch: Branch, clamp: Clamp) -> None:
+        self.targets.cuts[branch.call.layer.name] = Cut(clamp, branch.affine)
+
+    def on_use(self, branch: Branch) -> None:
+        self.targets.cuts.pop(branch.call.layer.name, None)
 
     def _store(self, call: LayerCall, output: Tensor) -> None:
         columns = output_columns(call, output, self.targets.grid(call, output, self.chunk))

@@ -48,7 +48,7 @@ __all__ = ["Engine", "Options", "Task"]
 PROFILE_FORWARDS = 8_000
 """Images that the profile's output errors may cost; with many groups each is measured on fewer."""
 PROFILE_IMAGES = 256
-CHUNK_BYTES = 32 * 2**20
+CHUNK_BYTES = 2 * 2**20
 """Calibration inputs that go through the network together."""
 TRIAL_IMAGES = 1_000
 """Unseen images on which a trial's output error is measured."""

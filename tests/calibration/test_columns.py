@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from autoprune.calibration.columns import Grid, grid_step, input_columns, output_columns, positions
+from autoprune.calibration.columns import Grid, grid_steps, input_columns, output_columns, positions
 from autoprune.calibration.taps import LayerCall, LayerTap
 from autoprune.graph.groups import Layer, LayerKind
 
@@ -52,8 +53,8 @@ def test_weight_times_columns_is_the_output(name: str) -> None:
     layer = factory().double()
     call, output = record(layer, torch.randn(3, *shape, dtype=torch.float64))
     bias = 0 if call.bias is None else call.bias[:, None]
-    for step, offset in itertools.product((1, 2, 3, 5, 20), (0, 1, 2, 7, 31)):
-        grid = Grid(step, offset)
+    for steps, offset in itertools.product(((), (2, 1, 3), (3, 3, 3), (1, 5), (20,) * 3), (0, 1, 2, 7, 31)):
+        grid = Grid(steps, offset)
         inputs = input_columns(call, grid)
         weight = call.weight.reshape(call.groups, -1, inputs.shape[1])
         wanted = output_columns(call, output, grid)
@@ -67,23 +68,28 @@ def test_weight_times_columns_is_the_output(name: str) -> None:
 def test_the_offsets_of_one_step_cover_every_position_once(name: str) -> None:
     factory, shape = LAYERS[name]
     call, output = record(factory(), torch.randn(2, *shape))
-    count, dims = positions(call, output)
-    step = 2
-    sizes = [output_columns(call, output, Grid(step, o)).shape[1] // 2 for o in range(step**dims)]
-    if min(count, *output.shape[2:], 99) >= step:
-        assert sum(sizes) == count
+    sizes = positions(call, output)
+    steps = (2, 1, 3)[: len(sizes)]
+    offsets = range(math.prod(steps))
+    counts = [output_columns(call, output, Grid(steps, o)).shape[1] // 2 for o in offsets]
+    if all(size >= step for size, step in zip(sizes, steps, strict=True)):
+        assert sum(counts) == math.prod(sizes)
 
 
 @settings(max_examples=60, deadline=None)
 @given(size=st.integers(1, 60), step=st.integers(1, 70), offset=st.integers(0, 10_000), dim=st.integers(0, 2))
 def test_a_grid_has_a_position_whatever_the_size(size: int, step: int, offset: int, dim: int) -> None:
-    chosen = range(*Grid(step, offset).index(dim, size).indices(size))
+    chosen = range(*Grid((step,) * 3, offset).index(dim, size).indices(size))
     assert len(chosen) >= 1 and len(chosen) <= -(-size // step)
 
 
-@given(count=st.integers(1, 100_000), dims=st.integers(1, 3), limit=st.integers(1, 500))
-def test_the_step_leaves_about_the_limit(count: int, dims: int, limit: int) -> None:
-    step = grid_step(count, dims, limit)
-    assert grid_step(count, dims, None) == 1
-    assert step >= 1 and (step > 1 or count < limit * 1.5**dims + 1)
-    assert count / step**dims >= limit / 1.5**dims or step == 1
+@given(sizes=st.lists(st.integers(1, 300), min_size=1, max_size=3), limit=st.integers(1, 500))
+def test_the_steps_leave_about_the_limit(sizes: list[int], limit: int) -> None:
+    steps, count = grid_steps(sizes, limit), math.prod(sizes)
+    assert set(grid_steps(sizes, None)) == {1} and len(steps) == len(sizes)
+    left = count / math.prod(steps)
+    assert left == count if count <= limit else limit / 2 <= left <= limit * 2
+
+
+def test_few_positions_are_halved_along_one_dimension() -> None:
+    assert sorted(grid_steps((8, 8), 32)) == [1, 2] and grid_steps((16, 16), 64) == (2, 2)

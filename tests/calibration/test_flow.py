@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.calibration.flow import Branch, FlowTap
+from autoprune.calibration.flow import Branch, FlowHandler, FlowTap
 from autoprune.calibration.taps import LayerCall, LayerTap
 from autoprune.graph import find_groups
 from tests.small import NETWORKS
 
 
-class Watcher:
+class Watcher(FlowHandler):
     def __init__(self, replace: bool = False) -> None:
         self.calls: list[str] = []
         self.sums: list[tuple[str, bool]] = []
@@ -20,11 +22,11 @@ class Watcher:
         self.calls.append(call.layer.name)
         return call.run()
 
-    def on_sum(self, branch: Branch, other: Tensor, total: Tensor) -> Tensor | None:
+    def on_sum(self, branch: Branch, other: Tensor, total: Callable[[], Tensor]) -> Tensor | None:
         output = branch.call.run()
         if branch.affine is not None:
             output = branch.affine.apply(output)
-        torch.testing.assert_close(output + other, total)
+        torch.testing.assert_close(output + other, total())
         self.sums.append((branch.call.layer.name, branch.affine is not None))
         return other * 1 if self.replace else None
 

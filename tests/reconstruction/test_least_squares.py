@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from autoprune.calibration.columns import Grid, input_columns, output_columns
-from autoprune.calibration.flow import Branch, FlowTap
+from autoprune.calibration.flow import Branch, FlowHandler, FlowTap
 from autoprune.calibration.moments import Moments
 from autoprune.calibration.statistics import centred
 from autoprune.calibration.taps import LayerCall
@@ -94,7 +96,7 @@ def test_a_singular_system_is_a_value_and_no_exception() -> None:
     assert bool(nothing.weight.isfinite().all()) and nothing.relative_error == 0
 
 
-class Record:
+class Record(FlowHandler):
     """Inputs and outputs (residual sums, where a layer enters one) of every layer, as columns."""
 
     def __init__(self, network: nn.Module, bench: Bench) -> None:
@@ -110,8 +112,8 @@ class Record:
         self.own[call.layer.name] = self.aims[call.layer.name] = output_columns(call, output, Grid()).clone()
         return output
 
-    def on_sum(self, branch: Branch, other: Tensor, total: Tensor) -> None:
-        self.aims[branch.call.layer.name] = output_columns(branch.call, total, Grid()).clone()
+    def on_sum(self, branch: Branch, other: Tensor, total: Callable[[], Tensor]) -> None:
+        self.aims[branch.call.layer.name] = output_columns(branch.call, total(), Grid()).clone()
 
 
 def centre(columns: Tensor) -> Tensor:
@@ -151,7 +153,7 @@ def test_sequential_is_optimal_on_the_pruned_networks_own_inputs(network: str, c
     bench = make_bench(small.model(dtype=F64), images, damping=1e-12, chunks=chunks)
     kept = random_kept(bench.graph, 0.6)
     pruned = Slicer(bench.model, bench.graph).build(kept).eval()
-    Sequential().restore(bench, pruned, kept)
+    Sequential(target="before").restore(bench, pruned, kept)
     whole = make_bench(bench.model, images)
     dense, found = Record(bench.model, whole), Record(pruned, whole)
     assert disturbed(bench, kept)

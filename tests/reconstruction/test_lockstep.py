@@ -14,7 +14,7 @@ from tests.small import NETWORKS, make_bench, random_kept
 
 @pytest.mark.parametrize("chunks", [1, 2, 5])
 def test_all_chunks_meet_and_only_one_runs(chunks: int) -> None:
-    lockstep, seen, combined = Lockstep(chunks), [], []
+    lockstep, seen, come, combined = Lockstep(chunks), [], [], []
     lock = threading.Lock()
 
     def chunk(index: int) -> None:
@@ -22,7 +22,8 @@ def test_all_chunks_meet_and_only_one_runs(chunks: int) -> None:
             assert lock.acquire(blocking=False), "two chunks ran at once"
             seen.append((turn, index))
             lock.release()
-            lockstep.meet(index, (turn, index), combined.append)
+            come.append((turn, index))
+            lockstep.meet(index, lambda: (combined.append(list(come)), come.clear()))
 
     for _ in range(3):
         seen.clear(), combined.clear()
@@ -37,21 +38,21 @@ def test_a_failure_ends_the_run_and_the_next_one_works(chunks: int, where: int) 
     lockstep = Lockstep(chunks)
 
     def broken(index: int) -> None:
-        lockstep.meet(index, index, lambda values: None)
+        lockstep.meet(index, lambda: None)
         if index == min(where, chunks - 1):
             raise ValueError(f"chunk {index}")
-        lockstep.meet(index, index, lambda values: None)
+        lockstep.meet(index, lambda: None)
 
-    def refuse(values: list[object]) -> None:
+    def refuse() -> None:
         raise KeyError("combine")
 
     with pytest.raises(ValueError, match=f"chunk {min(where, chunks - 1)}"):
         lockstep.run(broken)
     with pytest.raises(KeyError, match="combine"):
-        lockstep.run(lambda index: lockstep.meet(index, index, refuse))
-    done: list[list[int]] = []
-    lockstep.run(lambda index: lockstep.meet(index, index, done.append))
-    assert done == [list(range(chunks))]
+        lockstep.run(lambda index: lockstep.meet(index, refuse))
+    done: list[str] = []
+    lockstep.run(lambda index: lockstep.meet(index, lambda: done.append("once")))
+    assert done == ["once"]
 
 
 @pytest.mark.parametrize("network", NETWORKS)

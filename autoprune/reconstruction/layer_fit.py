@@ -1,0 +1,95 @@
+"""One layer's least squares, collected chunk by chunk: moments, and samples where a clamp follows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from autoprune.calibration.accumulate import column_parts, grouped
+from autoprune.calibration.columns import Grid, natural_order
+from autoprune.calibration.flow import Affine, Clamp
+from autoprune.calibration.moments import Moments
+from autoprune.calibration.statistics import centred
+from autoprune.calibration.taps import LayerCall
+from autoprune.linear_algebra import Factored
+from autoprune.reconstruction.least_squares import Solution, solution_of
+from autoprune.reconstruction.rectified import Behind, Sample, rectified
+
+SAMPLE_BYTES = 2 * 2**30
+"""Input columns of one layer that are kept for the rounds behind a clamp; what comes later only counts in
+the plain fit."""
+
+
+class LayerFit:
+    """Fits the layer of `call`. `affine` is the batch norm behind it, `clamp` what cuts the result off, if any.
+
+    Columns stay in the order in which they are cheap to make (`raw_columns`) until the end.
+    """
+
+    def __init__(self, call: LayerCall, affine: Affine | None, clamp: Clamp | None) -> None:
+        self.call, self.clamp = call, clamp
+        self._moments: Moments | None = None
+        self._samples: list[Sample] = []
+        self._bytes = 0
+        self._usable = call.weight.new_ones(call.weight.shape[0], dtype=torch.bool)
+        self._scale, self._shift = call.weight.new_ones(1, 1), call.weight.new_zeros(1, 1)
+        if affine is not None:
+            # A channel that the batch norm switches off says nothing about the layer's output.
+            self._usable = affine.scale.abs() > 1e-6 * affine.scale.abs().max()
+            self._scale = torch.where(self._usable, affine.scale, 1.0).unsqueeze(-1)
+            self._shift = affine.shift.unsqueeze(-1)
+
+    def add(self, call: LayerCall, grid: Grid, dense: Tensor, other: Tensor | None) -> None:
+        """Take in one chunk's call.
+
+        `dense` (out, columns) is the wanted output of the layer, or, where `other` (out, columns) is added
+        to the normalised output, the wanted sum.
+        """
+        own = dense if other is None else (dense - other - self._shift) / self._scale
+        seen = None if self.clamp is None else self._scale * dense + self._shift if other is None else dense
+        start = 0
+        for inputs in column_parts(call, grid):
+            stop = start + inputs.shape[-1]
+            self._count(Moments.of(inputs, grouped(own[:, start:stop], call.groups)))
+            if seen is not None and self._bytes < SAMPLE_BYTES:
+                part = None if other is None else grouped(other[:, start:stop], call.groups).contiguous()
+                self._samples.append(Sample(inputs, grouped(seen[:, start:stop], call.groups).contiguous(), part))
+                self._bytes += inputs.numel() * inputs.element_size()
+            start = stop
+
+    def solve(self, damping: float, rounds: int) -> Solution:
+        """The layer's weight (groups, out per group, n) and the whole constant behind it."""
+        moments, is_centred = self._moments, centred(self.call.layer)
+        assert moments is not None, "a chunk has been added"
+        order = natural_order(self.call)
+        system = Factored.of(moments.covariance(is_centred), damping)
+        old = self.call.weight.double().reshape(self.call.groups, -1, len(order))
+        prior = torch.empty_like(old)
+        prior[:, :, order] = old
+        solution = solution_of(prior, moments, system, is_centred)
+        if self._samples:
+            solution = rectified(solution, prior, moments, system, self._samples, self._behind(), rounds)
+        return self._where_usable(solution, prior, order)
+
+    def _count(self, moments: Moments) -> None:
+        if self._moments is None:
+            self._moments = moments
+        else:
+            self._moments.add(moments)
+
+    def _behind(self) -> Behind:
+        assert self.clamp is not None, "samples are kept for a clamp alone"
+        channels = (self.call.weight.shape[0], 1)
+        scale, shift = self._scale.double().expand(channels), self._shift.double().expand(channels)
+        return Behind(self.clamp, grouped(scale, self.call.groups), grouped(shift, self.call.groups))
+
+    def _where_usable(self, solution: Solution, prior: Tensor, order: Tensor) -> Solution:
+        usable = self._usable.reshape(self.call.groups, -1)
+        weight = torch.where(usable.unsqueeze(-1), solution.weight, prior)[:, :, order]
+        if solution.shift is None:
+            return replace(solution, weight=weight)
+        bias = torch.zeros_like(solution.shift) if self.call.bias is None else self.call.bias.double()
+        shift = torch.where(usable, solution.shift, bias.reshape(usable.shape))
+        return replace(solution, weight=weight, shift=shift)
