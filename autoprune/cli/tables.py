@@ -35,7 +35,7 @@ def _cells(point: Point) -> list[str | Text]:
     return [
         str(point.trial),
         percent(point.accuracy),
-        percent(point.accuracy_before_reconstruction),
+        "" if (before := point.accuracy_before_reconstruction) is None else percent(before),
         f"{point.macs:,}",
         f"{point.macs_ratio:.1%}",
         f"{point.params:,}",

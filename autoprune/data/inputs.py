@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from autoprune.errors import DataError
 
+FAST_LEAST = 16
+"""Samples in one of the `fast_batches`, however large each is."""
+
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
@@ -98,8 +101,12 @@ def fast_batches(inputs: Inputs) -> list[Inputs]:
     On a CPU activations should stay in its caches: 730 images a second in batches of 64, 459 in batches of
     1,000 (ResNet-56, see studies/LOG.md). A GPU wants to be filled.
     """
-    on_cpu = inputs.tensors[0].device.type == "cpu"
-    return inputs.split(2 * 2**20 if on_cpu else 64 * 2**20, least=16)
+    return inputs.split(fast_bytes(inputs.tensors[0].device), least=FAST_LEAST)
+
+
+def fast_bytes(device: torch.device) -> int:
+    """Bytes of inputs in one of the `fast_batches`."""
+    return 2 * 2**20 if device.type == "cpu" else 64 * 2**20
 
 
 def leading(batches: Sequence[Inputs], count: int) -> list[Inputs]:

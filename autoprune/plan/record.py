@@ -33,7 +33,7 @@ class Result(_Record):
     """What the search measured on the validation split, and exact costs. Ratios are relative to dense."""
 
     accuracy: float
-    accuracy_before_reconstruction: float
+    accuracy_before_reconstruction: float | None
     macs: int
     macs_ratio: float
     params: int

@@ -89,6 +89,10 @@ class Reconstruction(Component, ABC):
     needs_images: ClassVar[bool] = True
     """Whether it reads second moments or images; a search in which nothing does skips calibration."""
 
+    def quick(self) -> Reconstruction:
+        """A cheaper one that ranks candidates much the same, for use on few images."""
+        return self
+
     @abstractmethod
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
         """Set new weights in `network`, the candidate as sliced; its tensors may be replaced freely."""

@@ -23,7 +23,7 @@ the plain fit."""
 
 
 class LayerFit:
-    """Fits the layer of `call`. `affine` is the batch norm behind it, `clamp` what cuts the result off, if any.
+    """Fits the layer of `call`. `affine` is the batch norm behind it, `clamp` what cuts it off, if any.
 
     Columns stay in the order in which they are cheap to make (`raw_columns`) until the end.
     """
@@ -54,8 +54,8 @@ class LayerFit:
             stop = start + inputs.shape[-1]
             self._count(Moments.of(inputs, grouped(own[:, start:stop], call.groups)))
             if seen is not None and self._bytes < SAMPLE_BYTES:
-                part = None if other is None else grouped(other[:, start:stop], call.groups).contiguous()
-                self._samples.append(Sample(inputs, grouped(seen[:, start:stop], call.groups).contiguous(), part))
+                beside = None if other is None else grouped(other[:, start:stop], call.groups)
+                self._samples.append(Sample(inputs, grouped(seen[:, start:stop], call.groups), beside))
                 self._bytes += inputs.numel() * inputs.element_size()
             start = stop
 

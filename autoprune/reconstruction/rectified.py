@@ -4,7 +4,7 @@ Where the dense value lies below ReLU's zero, every fitted value below zero is a
 match the dense value there spends capacity on what nobody reads. What counts is, for each output v of the
 dense network and each fitted f,
 
-    (v - f)^2 where v passes the clamp, (max(f, low) - low)^2 where v was cut off at `low`, likewise at `high`.
+    (v - f)^2 where v passes the clamp, (max(f, low) - low)^2 where it was cut off at `low` (`high` alike).
 
 This is convex, lies above the squared error behind the clamp, and the plain quadratic lies above it. So a
 few rounds of least squares with unchanged second moments bring it down: each aims at v where v passes, and
@@ -27,7 +27,7 @@ from autoprune.linear_algebra import Factored
 from autoprune.reconstruction.least_squares import Solution
 
 OVER_RELAXATION = 1.5
-"""Rounds after the first go further than the quadratic says, which lies above the true loss (stable below 2)."""
+"""Rounds after the first go further than the quadratic says, which lies above the loss; stable below 2."""
 
 
 @dataclass(frozen=True)

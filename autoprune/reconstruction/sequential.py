@@ -9,7 +9,7 @@ such as ReLU alone reads the result, only what passes it has to fit (see `rectif
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
@@ -47,6 +47,9 @@ class Sequential(Reconstruction):
 
     target: Literal["after", "before"] = "after"
     rounds: Annotated[int, Field(ge=1)] = 2
+
+    def quick(self) -> Sequential:
+        return replace(self, rounds=1)
 
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
         layers = disturbed(bench, kept)

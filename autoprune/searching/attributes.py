@@ -31,6 +31,8 @@ CRITERION = "criterion"
 BATCH = "batch_removal"
 PROVENANCE = "provenance"
 WORKER = "worker"
+PROXIES = "proxies"
+TRIED = "tried"
 # Only on a trained trial: the name of the recovery, and its artifacts.
 RECOVERY = "recovery"
 WEIGHTS = "weights"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+import torch
 from optuna import Study
 from optuna.storages import BaseStorage, InMemoryStorage
 from torch import nn
@@ -30,7 +30,7 @@ from autoprune.searching.gradients import Labelled, self_labelled
 from autoprune.searching.metrics import Accuracy
 from autoprune.searching.options import Options, Task
 from autoprune.searching.outputs import OutputError
-from autoprune.searching.profile import Profile, make_profile
+from autoprune.searching.profile import MEASURED_SHARES, Profile, make_profile
 from autoprune.searching.recovering import Recoverer, load_trained, study_history
 from autoprune.searching.running import Run
 from autoprune.searching.space import Space, make_space
@@ -46,10 +46,18 @@ from autoprune.versions import versions
 __all__ = ["Engine", "Options", "Task"]
 
 PROFILE_FORWARDS = 8_000
-"""Images that the profile's output errors may cost; with many groups each is measured on fewer."""
-PROFILE_IMAGES = 256
-CHUNK_BYTES = 2 * 2**20
-"""Calibration inputs that go through the network together."""
+"""Images that the profile's output errors may cost where candidates are restored without a pass over data."""
+PROFILE_MACS = {"cpu": 2e13, "cuda": 2e15}
+"""MACs that the profile's output errors may cost where every candidate is restored as the study does it."""
+PASSES = 6
+"""What restoring and judging a candidate on few images costs, in forward passes over them, rounded up."""
+RUNG_IMAGES = 256
+"""Calibration images, and unseen ones, on which the rung below the measurement restores and judges."""
+LEAST_RUNG_IMAGES = 48
+RUNG_SHARE = 8
+"""That rung takes at most one in so many of the calibration images: it has to be cheap."""
+MOST_CHUNKS = 32
+"""Parts of the calibration images that go through the network side by side, each in a thread of its own."""
 TRIAL_IMAGES = 1_000
 """Unseen images on which a trial's output error is measured."""
 
@@ -67,7 +75,7 @@ class Engine:
     ) -> None:
         options.check_names()
         _check_labels(options.strategy, task.metric)
-        self.task = replace(task, chunks=rechunked(task.chunks, CHUNK_BYTES))
+        self.task = replace(task, chunks=rechunked(task.chunks))
         self.options, self.progress = options, progress or Silent()
         self.artifacts = artifacts or artifacts_of(storage)
         self.storage = storage if isinstance(storage, BaseStorage) else open_storage(storage)
@@ -193,20 +201,45 @@ class Engine:
 
     def _quick(self) -> Evaluator:
         """Restores candidates without a pass over data, and measures their output error on few images."""
-        images = min(PROFILE_IMAGES, max(16, PROFILE_FORWARDS // (2 * len(self.graph.groups))))
+        images = min(RUNG_IMAGES, max(16, PROFILE_FORWARDS // self._measurements))
         error = OutputError(self.task.model, leading(self.task.probe, images))
         restore = self.reconstruction if self.data_free else RememberingIndependent()
         return Evaluator(self.bench, restore, self.task.metric, error)
 
+    def _on_few(self, images: int) -> Evaluator:
+        """Restores candidates as the study does, but quickly, on a few calibration images."""
+        error = OutputError(self.task.model, leading(self.task.probe, 2 * images))
+        return Evaluator(self.bench.first(images), self.reconstruction.quick(), self.task.metric, error)
+
+    @cached_property
+    def rung(self) -> Evaluator:
+        """The rung below the measurement of a trial."""
+        images = sum(chunk.size for chunk in self.task.chunks) // RUNG_SHARE
+        return self._on_few(max(1, min(RUNG_IMAGES, images)))
+
+    def _profiler(self) -> Evaluator:
+        """Measures the profile's output errors: as a trial would where that is affordable."""
+        cost = self._measurements * PASSES * max(self.cost.dense_macs, 1)
+        images = min(RUNG_IMAGES, int(PROFILE_MACS.get(self._device.type, 2e13) / cost))
+        return self._quick() if self.data_free or images < LEAST_RUNG_IMAGES else self._on_few(images)
+
+    @property
+    def _measurements(self) -> int:
+        return len(MEASURED_SHARES) * len(self.graph.groups)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.task.chunks[0].tensors[0].device
+
     @cached_property
     def profile(self) -> Profile:
-        groups, quick = len(self.graph.groups), self._quick()
+        groups, judge = len(self.graph.groups), self._profiler()
         with self.progress.stage("profile", groups) as stage:
             return make_profile(
                 self.bench,
                 self.criterion,
                 self.options.batch_removal,
-                lambda kept: quick.output_error(quick.restored(kept)),
+                judge.error,
                 seed=self.options.seed,
                 history=self.history.norms if self.criterion.needs_history else None,
                 progress=stage.advance,
@@ -226,6 +259,7 @@ class Engine:
             bench=self.bench,
             metric=self.task.metric,
             evaluator=self._quick,
+            rung=lambda: self.rung,
             profile=self.profile,
             probe=lambda images: leading(self.task.probe, images),
             labelled=self._labelled,
@@ -310,10 +344,9 @@ def _check_labels(strategy: str, metric: Metric) -> None:
         )
 
 
-def rechunked(chunks: Sequence[Inputs], limit: int) -> list[Inputs]:
-    """The same images in as few chunks of nearly equal size as `limit` bytes each allow."""
+def rechunked(chunks: Sequence[Inputs]) -> list[Inputs]:
+    """The same images in chunks of nearly equal size, each such that a forward pass of it is fast."""
     whole = concatenate(chunks)
-    total = sum(tensor.numel() * tensor.element_size() for tensor in whole.tensors)
-    count = min(whole.size, max(1, math.ceil(total / limit)))
+    count = min(len(fast_batches(whole)), MOST_CHUNKS)
     edges = [round(whole.size * i / count) for i in range(count + 1)]
     return [whole.slice(start, stop).channels_last() for start, stop in pairwise(edges)]

@@ -23,11 +23,22 @@ Metric = Callable[[nn.Module], float]
 
 @dataclass(frozen=True)
 class Measurement:
-    """Metric after and before reconstruction (higher is better) and output error after it (lower is)."""
+    """Metric after and before reconstruction (higher is better) and output error after it (lower is).
+
+    Before reconstruction it is None where nobody wanted to know.
+    """
 
     accuracy: float
-    accuracy_before_reconstruction: float
+    accuracy_before_reconstruction: float | None
     output_error: float
+
+
+Wanted = Callable[[float], bool]
+"""Of the metric after reconstruction: is the one before it worth another pass over the images?"""
+
+
+def always(accuracy: float) -> bool:
+    return True
 
 
 class Evaluator:
@@ -79,17 +90,20 @@ class Evaluator:
         return network
 
     @torch.no_grad()
-    def measure(self, kept: Kept) -> Measurement:
-        before = checked(self.metric(self.sliced(kept)))
-        accuracy, error = self._judge(self.restored(kept))
-        return Measurement(checked(accuracy), before, error)
+    def measure(self, kept: Kept, before: Wanted = always) -> Measurement:
+        return self.measure_trained(self.restored(kept), kept, before)
 
     @torch.no_grad()
-    def measure_trained(self, network: nn.Module, kept: Kept) -> Measurement:
+    def measure_trained(self, network: nn.Module, kept: Kept, before: Wanted = always) -> Measurement:
         """As `measure`, for a candidate whose weights were trained."""
-        before = checked(self.metric(self.sliced(kept)))
         accuracy, error = self._judge(network)
-        return Measurement(checked(accuracy), before, error)
+        plain = checked(self.metric(self.sliced(kept))) if before(checked(accuracy)) else None
+        return Measurement(accuracy, plain, error)
+
+    @torch.no_grad()
+    def error(self, kept: Kept) -> float:
+        """Output error of the restored candidate alone, lower is better."""
+        return self.output_error(self.restored(kept))
 
     def _judge(self, network: nn.Module) -> tuple[float, float]:
         """Metric and output error; one pass serves both where the metric runs over the same images."""

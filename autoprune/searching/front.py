@@ -23,7 +23,11 @@ class Dense:
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One finished trial. Ratios are relative to dense; `output_error` is the proxy, lower is better."""
+    """One finished trial. Ratios are relative to dense; errors and `proxies` are better when lower.
+
+    `accuracy_before_reconstruction` is None where the trial did not join the front. `proxies` are what
+    the rungs below the measurement said of the candidate, by name.
+    """
 
     trial: int
     macs: int
@@ -32,13 +36,14 @@ class Point:
     params_ratio: float
     bytes: int
     accuracy: float
-    accuracy_before_reconstruction: float
+    accuracy_before_reconstruction: float | None
     output_error: float
     widths: Mapping[str, int]
     rates: Mapping[str, float]
     batch_removal: int
     criterion: str
     kept: Mapping[str, Tensor] = field(repr=False)
+    proxies: Mapping[str, float] = field(default_factory=dict, repr=False)
     builder: Callable[[Point], nn.Module] | None = field(default=None, repr=False, compare=False)
 
     def build(self) -> nn.Module:
@@ -57,7 +62,8 @@ class Point:
             "output_error batch_removal criterion"
         )
         values = {name: getattr(self, name) for name in names.split()}
-        return {**values, "widths": dict(self.widths), "rates": dict(self.rates)}
+        mappings = {"widths": self.widths, "rates": self.rates, "proxies": self.proxies}
+        return {**values, **{name: dict(mapping) for name, mapping in mappings.items()}}
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,10 @@ class Front:
         if not inside:
             raise BudgetError(self._nothing_within(limits))
         return max(inside, key=lambda p: (p.accuracy, -p.macs, -p.trial))
+
+    def takes(self, accuracy: float, macs: int) -> bool:
+        """Whether a candidate would join the front: no trial as cheap is as accurate."""
+        return all(point.accuracy < accuracy for point in self.trials if point.macs <= macs)
 
     def of_trial(self, number: int) -> Point:
         """The finished trial with this number; StudyError when there is none."""

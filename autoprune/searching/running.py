@@ -91,6 +91,8 @@ class Run:
         self.study.sampler = self.engine.strategy.sampler(len(finished(self.study)))
         trial = self.study.ask(distributions(self.engine.space, self.engine.options.batch_removal))
         trial.set_user_attr(attr.WORKER, worker_name())
+        if tried := self.engine.strategy.tried(trial.number):
+            trial.set_user_attr(attr.TRIED, tried)
         try:
             self._evaluate(trial)
         except AutopruneError:
@@ -103,8 +105,9 @@ class Run:
         curves = engine.profile.curves(engine.space.names, batch)
         counts = project(engine.space, curves, to_counts(engine.space, trial.params))
         proposed = engine.profile.kept(engine.space.widths(counts), batch)
-        kept, measured, trained = self._measured(trial, proposed)
         costs = {name: int(value[0]) for name, value in engine.space.costs(counts[None]).items()}
+        trial.set_user_attr(attr.PROXIES, engine.strategy.proxies(counts, batch))
+        kept, measured, trained = self._measured(trial, proposed, costs["macs"])
         record = {attr.COSTS: costs, attr.BATCH: batch, **self._record(kept, measured), **trained}
         for name, value in record.items():
             trial.set_user_attr(name, value)
@@ -123,14 +126,19 @@ class Run:
             attr.PROVENANCE: origin,
         }
 
-    def _measured(self, trial: Trial, kept: Kept) -> tuple[Kept, Measurement, Record]:
+    def _measured(self, trial: Trial, kept: Kept, macs: int) -> tuple[Kept, Measurement, Record]:
         """A candidate restored or trained: its channels, what was measured, what names its artifacts."""
+
+        def joins(accuracy: float) -> bool:
+            return front_of(self.study).takes(accuracy, macs)
+
         if not self.engine.options.trains:
-            return kept, self.engine.evaluator.measure(kept), {}
+            return kept, self.engine.evaluator.measure(kept, joins), {}
         parent = self.engine.strategy.parent(finished(self.study))
         start = None if parent is None else self.engine.trained(parent)
         trained, record = self.engine.recoverer.recover(trial, kept, start)
-        return trained.kept, self.engine.evaluator.measure_trained(trained.network, trained.kept), record
+        measured = self.engine.evaluator.measure_trained(trained.network, trained.kept, joins)
+        return trained.kept, measured, record
 
     def _note(self) -> str:
         """Best point so far, for the progress bar."""

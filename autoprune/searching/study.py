@@ -245,6 +245,7 @@ def point_of(trial: FrozenTrial, dense: Dense, dense_widths: Mapping[str, int]) 
             batch_removal=stored[attr.BATCH],
             criterion=stored[attr.CRITERION],
             kept=_Masks(stored[attr.KEPT]),
+            proxies=stored.get(attr.PROXIES, {}),
         )
     except (KeyError, TypeError, IndexError) as error:
         raise StudyError(f"trial {trial.number} of the study is damaged: {error!r} is missing.") from error

@@ -33,7 +33,8 @@ NOTES = "autoprune.notes."
 class BenchWorkshop:
     """Answers strategies on one calibrated network.
 
-    `evaluator()` restores the candidates that are assessed, the quick way. `probe(images)` are images the
+    `evaluator()` restores the candidates that are assessed, the quick way; `rung()` judges others as the
+    study does it, on few images. `probe(images)` are images the
     metric runs on, `labelled(images)` batches of labelled ones for gradients. `trial(number)` gives a
     finished trial's network, as a copy of its own, and its kept channels.
     """
@@ -41,6 +42,7 @@ class BenchWorkshop:
     bench: Bench
     metric: Metric
     evaluator: Callable[[], Evaluator]
+    rung: Callable[[], Evaluator]
     profile: Profile
     probe: Callable[[int], Sequence[Inputs]]
     labelled: Callable[[int], Sequence[Labelled]]
@@ -49,6 +51,7 @@ class BenchWorkshop:
     seed: int
     progress: Progress
     _judges: dict[tuple[Measure, int], Callable[[nn.Module], float]] = field(default_factory=dict, init=False)
+    _errors: dict[tuple[int, tuple[int, ...]], float] = field(default_factory=dict, init=False)
     _gradients: dict[tuple[int | None, Split, int], Gradients] = field(default_factory=dict, init=False)
 
     @property
@@ -58,6 +61,12 @@ class BenchWorkshop:
     def assess(self, widths: Mapping[str, int], batch: int, measure: Measure, images: int) -> float:
         kept = self.profile.kept(widths, batch)
         return self._judge(measure, images)(self._evaluator.restored(kept))
+
+    def error_on_few(self, widths: Mapping[str, int], batch: int) -> float:
+        key = (batch, tuple(widths.values()))
+        if key not in self._errors:
+            self._errors[key] = self.rung().error(self.profile.kept(widths, batch))
+        return self._errors[key]
 
     def dispersion(self, group: str) -> float:
         bench = self.bench

@@ -57,6 +57,9 @@ class Casm(Reconstruction):
     mirror: bool = False
     seed: Annotated[int, Field(ge=0)] = 0
 
+    def quick(self) -> Reconstruction:
+        return reconstructions[self.start]().quick()
+
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
         first = bench if self.start_images is None else bench.first(self.start_images)
         reconstructions[self.start]().restore(first, network, kept)

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from autoprune.components import Component
 from autoprune.progress import Progress
 from autoprune.registry import Registry
-from autoprune.searching.allocate import Curves, allocate
+from autoprune.searching.allocate import Curves, allocate, total_loss
 from autoprune.searching.parameters import Parameters, to_parameters
 from autoprune.searching.profile import Profile
 from autoprune.searching.space import Space
@@ -23,6 +23,14 @@ from autoprune.searching.space import Space
 TARGET_STEP = 0.05
 """Shares of the dense MACs that candidates aim at: people ask for round numbers."""
 
+
+ADDITIVE = "additive"
+"""Proxy: the summed loss of the profile's curves."""
+ON_FEW = "error_on_few_images"
+"""Proxy: the output error of the candidate restored on few images."""
+
+Tried = dict[str, Any]
+"""Plain JSON: `counts` (groups,), `batch`, and the proxies by name."""
 
 Measure = Literal["accuracy", "last-layer-error"]
 """How a candidate is judged cheaply. Both are better when lower: 1 - accuracy, relative output error."""
@@ -64,6 +72,12 @@ class Workshop(Protocol):
 
     def assess(self, widths: Mapping[str, int], batch: int, measure: Measure, images: int) -> float:
         """A candidate, restored the quick way, on some of the images the metric runs on; lower is better."""
+
+    def error_on_few(self, widths: Mapping[str, int], batch: int) -> float:
+        """Output error of a candidate restored as the study does it, but on few images; lower is better.
+
+        A fraction of a trial's cost, and orders candidates nearly like it (see studies/LOG.md).
+        """
 
     def dispersion(self, group: str) -> float:
         """Kernel Dispersion of the group's dense filters, 0..1."""
@@ -133,6 +147,14 @@ class Strategy(Component, ABC):
     def done(self, trials: Sequence[FrozenTrial]) -> bool:
         """Whether these finished trials leave nothing to propose: the search then ends early."""
         return False
+
+    def proxies(self, counts: np.ndarray, batch: int) -> dict[str, float]:
+        """What cheaper rungs say of a candidate that is about to be measured, by name; lower is better."""
+        return {ADDITIVE: total_loss(self.problem.curves(batch), counts)}
+
+    def tried(self, trial: int) -> list[Tried]:
+        """Candidates that were considered for this trial and went no further, with what was found."""
+        return []
 
     def parent(self, trials: Sequence[FrozenTrial]) -> int | None:
         """Number of the finished trial that the next one continues from; None for the dense network."""

@@ -2,67 +2,155 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 from optuna import Study
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import Field
 
 from autoprune.searching.allocate import allocate
-from autoprune.searching.attributes import OUTPUT_ERROR, WIDTHS
+from autoprune.searching.attributes import COSTS, OUTPUT_ERROR, PROXIES, TRIED, WIDTHS
 from autoprune.searching.parameters import BATCH_REMOVAL, Parameters, to_parameters
-from autoprune.searching.strategies.base import Problem, Strategy, strategies
+from autoprune.searching.strategies.base import ON_FEW, Problem, Strategy, Tried, strategies
 from autoprune.searching.strategies.proposing import Proposer
 from autoprune.searching.surrogate import Observation, Surrogate
 
-_TRIES = 6
+_REDRAWS = 6
+_TARGETS = 3
+HOPELESS = 1.15
+"""A candidate whose error on few images is above that of one which is measured and as cheap by more than
+this factor cannot be expected to enter the front: another target is tried first."""
 
 
 @strategies.register("knapsack")
+@dataclass(frozen=True, kw_only=True)
 class Knapsack(Strategy):
-    """Thompson sampling: draw curves from the surrogate's posterior, solve the knapsack for a target."""
+    """Thompson sampling: draw curves from the surrogate's posterior, solve the knapsack for a target.
+
+    Of `draws` such candidates the one with the least output error on few images is measured; the errors
+    of the others teach the surrogate too. With one draw nothing is restored but what is measured.
+    """
 
     citation = (
         "Sinha and Zoltners, 1979 (multiple-choice knapsack); Thompson, 1933; Bishop, 2006, section 3.3"
     )
 
+    draws: Annotated[int, Field(ge=1)] = 4
+    _tried: dict[int, list[Tried]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
     def sampler(self, finished: int) -> BaseSampler:
-        return KnapsackSampler(self.problem)
+        return KnapsackSampler(self.problem, self.draws, self._tried)
+
+    def proxies(self, counts: np.ndarray, batch: int) -> dict[str, float]:
+        found = super().proxies(counts, batch)
+        return {**found, ON_FEW: on_few(self.problem, counts, batch)} if self.draws > 1 else found
+
+    def tried(self, trial: int) -> list[Tried]:
+        return self._tried.pop(trial, [])
+
+
+def on_few(problem: Problem, counts: np.ndarray, batch: int) -> float:
+    return problem.workshop.error_on_few(problem.space.widths(counts), batch)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Widths (groups,) to remove in batches of this size, and the error on few images where it is known."""
+
+    counts: np.ndarray
+    batch: int
+    error: float | None = None
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        return (self.batch, *self.counts.tolist())
 
 
 class KnapsackSampler(Proposer):
     """Optuna sampler around the knapsack front. Reproducible: its randomness is seed and trial number."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, draws: int, tried: dict[int, list[Tried]]) -> None:
         super().__init__(problem)
+        self.draws, self.tried = draws, tried
         self._curves = {batch: problem.curves(batch) for batch in problem.batches}
 
     def propose(self, study: Study, trial: FrozenTrial) -> Parameters:
         rng = np.random.default_rng([self.problem.seed, trial.number])
-        seen = self._observations(study)
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        seen = [found for one in trials for found in self._observations(one)]
+        known = {(found.batch, *found.counts.tolist()) for found in seen}
         surrogate = Surrogate(self._curves, seen)
-        known = {(o.batch, *o.counts) for o in seen}
-        for attempt in range(_TRIES):
-            counts, batch = self._propose(surrogate, rng, spread=1.0 + 0.5 * attempt)
-            if (batch, *counts) not in known:
+        considered: list[Candidate] = []
+        for _ in range(_TARGETS if self.draws > 1 else 1):
+            drawn = list(self._drawn(surrogate, rng, known))
+            considered += drawn
+            best = min(drawn, key=_error)
+            if self._may_enter(best, trials):
                 break
-        return to_parameters(self.problem.space, counts, batch)
+        # All looked hopeless: the one that comes nearest to its like is still worth a trial.
+        others = [c for c in considered if c is not best and c.error is not None]
+        self.tried[trial.number] = [self._told(candidate) for candidate in others]
+        return to_parameters(self.problem.space, best.counts, best.batch)
 
-    def _propose(
-        self, surrogate: Surrogate, rng: np.random.Generator, spread: float
-    ) -> tuple[np.ndarray, int]:
-        draw = surrogate.draw(rng, spread)
+    def _drawn(
+        self, surrogate: Surrogate, rng: np.random.Generator, known: set[tuple[int, ...]]
+    ) -> Iterator[Candidate]:
+        """Different candidates for one target of MACs, restored on few images if there are several."""
         target = int(rng.choice(self.problem.targets()))
+        found: dict[tuple[int, ...], Candidate] = {}
+        for attempt in range(self.draws + _REDRAWS):
+            spread = 1.0 + 0.5 * max(0, attempt - self.draws)
+            candidate = self._draw(surrogate, rng, target, spread)
+            if candidate.key not in known:
+                found[candidate.key] = candidate
+            if len(found) == self.draws:
+                break
+        # Where the space holds nothing new, an old candidate is as good as any.
+        for one in list(found.values()) or [candidate]:
+            error = on_few(self.problem, one.counts, one.batch) if self.draws > 1 else None
+            yield Candidate(one.counts, one.batch, error)
+
+    def _draw(
+        self, surrogate: Surrogate, rng: np.random.Generator, target: int, spread: float
+    ) -> Candidate:
+        draw = surrogate.draw(rng, spread)
         pairs = zip(self._curves[draw.batch], draw.log_factors, strict=True)
         curves = [curve * np.exp(theta) for curve, theta in pairs]
-        return allocate(self.problem.space.within({"macs": target}), curves), draw.batch
+        return Candidate(allocate(self.problem.space.within({"macs": target}), curves), draw.batch)
 
-    def _observations(self, study: Study) -> list[Observation]:
-        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return [self._observation(trial) for trial in trials if OUTPUT_ERROR in trial.user_attrs]
+    def _may_enter(self, candidate: Candidate, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether no measured candidate as cheap had a much smaller error on few images."""
+        if candidate.error is None:
+            return True
+        macs = int(self.problem.space.costs(candidate.counts[None])["macs"][0])
+        rivals = [
+            trial.user_attrs[PROXIES][ON_FEW]
+            for trial in trials
+            if trial.user_attrs[COSTS]["macs"] <= macs and ON_FEW in trial.user_attrs.get(PROXIES, {})
+        ]
+        return candidate.error <= HOPELESS * min(rivals, default=np.inf)
 
-    def _observation(self, trial: FrozenTrial) -> Observation:
-        widths: Mapping[str, int] = trial.user_attrs[WIDTHS]
+    def _told(self, candidate: Candidate) -> Tried:
+        return {"counts": candidate.counts.tolist(), "batch": candidate.batch, ON_FEW: candidate.error}
+
+    def _observations(self, trial: FrozenTrial) -> Iterator[Observation]:
+        """What a trial says of its own candidate, in full and on few images, and of those it considered."""
+        stored = trial.user_attrs
+        if OUTPUT_ERROR not in stored:
+            return
+        widths: Mapping[str, int] = stored[WIDTHS]
         counts = np.array([widths[name] for name in self.problem.space.names])
-        return Observation(counts, trial.params[BATCH_REMOVAL], trial.user_attrs[OUTPUT_ERROR])
+        batch = trial.params[BATCH_REMOVAL]
+        yield Observation(counts, batch, stored[OUTPUT_ERROR])
+        if ON_FEW in stored.get(PROXIES, {}):
+            yield Observation(counts, batch, stored[PROXIES][ON_FEW], on_few=True)
+        for tried in stored.get(TRIED, []):
+            yield Observation(np.array(tried["counts"]), tried["batch"], tried[ON_FEW], on_few=True)
+
+
+def _error(candidate: Candidate) -> float:
+    return 0.0 if candidate.error is None else candidate.error

@@ -32,7 +32,8 @@ class Proposer(BaseSampler, ABC):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self.propose(study, trial)
+        # Optuna asks for every trial, also for one that was queued with its parameters.
+        return {} if "fixed_params" in trial.system_attrs else self.propose(study, trial)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
