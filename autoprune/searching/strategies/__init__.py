@@ -4,11 +4,12 @@ from autoprune.searching.strategies.base import Problem, Strategy, Workshop, str
 from autoprune.searching.strategies.fp_omp_search import FPOMPSearch
 from autoprune.searching.strategies.history import HistoryStrategy
 from autoprune.searching.strategies.knapsack import Knapsack, KnapsackSampler
-from autoprune.searching.strategies.plain import NSGA2, TPE, RandomRates
+from autoprune.searching.strategies.plain import GP, NSGA2, TPE, RandomRates
 from autoprune.searching.strategies.rate_derivation import RateDerivation
 from autoprune.searching.strategies.uniform import Dispersion, Uniform
 
 __all__ = [
+    "GP",
     "NSGA2",
     "TPE",
     "Dispersion",

@@ -1,0 +1,143 @@
+"""Evaluations: hypervolume over the number of measured candidates, ours against Optuna's samplers.
+
+    python studies/compare/samplers.py studies/cifar10-resnet20.toml --out samplers.json --plot samplers.svg
+
+All contestants share the network, splits, groups, second moments, orders of removal and the reconstruction
+of every candidate; they differ in which widths they propose. "Cold": free rates from the first trial on;
+"warm": the knapsack front first. Hypervolume is the area of validation accuracy over the MACs ratio above
+chance (1 / classes) and below 1. What the profile and the rung below the measurement cost is reported beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from optuna.storages import InMemoryStorage
+
+from autoprune.cli.progress import make_progress
+from autoprune.config import load_study
+from autoprune.searching.engine import Engine
+from autoprune.searching.hypervolume import history
+from autoprune.session import Session
+from autoprune.versions import versions
+
+Record = dict[str, Any]
+PLAIN = ("random", "nsga2", "tpe", "gp")
+OURS = "knapsack"
+
+
+def contestants(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any], int]]:
+    """(strategy, its options, trials)."""
+    yield OURS, {}, options.ours
+    for name in options.samplers:
+        longest = options.slow if name == "gp" else options.trials
+        yield name, {"warm": False}, longest
+        yield name, {"warm": True}, options.warm
+
+
+def run(base: Engine, name: str, how: dict[str, Any], trials: int, seed: int) -> Record:
+    """One search in memory that shares everything but the proposals with `base`."""
+    changed = replace(base.options, strategy=name, strategy_options=how, trials=trials, seed=seed)
+    engine = Engine(base.task, changed, InMemoryStorage(), base.progress)
+    shared = ("graph", "cost", "space", "bench", "profile", "evaluator", "rung")
+    engine.__dict__.update({part: getattr(base, part) for part in shared})
+    start = time.process_time()
+    front = engine.search()
+    points = [(point.accuracy, point.macs_ratio) for point in front.trials]
+    cpu = time.process_time() - start
+    return {"strategy": name, "options": how, "seed": seed, "cpu_seconds": cpu, "points": points}
+
+
+def curves(records: list[Record], chance: float) -> dict[str, np.ndarray]:
+    """Hypervolume after every trial by contestant, (seeds, trials)."""
+    found: dict[str, list[np.ndarray]] = {}
+    for record in records:
+        found.setdefault(label(record), []).append(history(record["points"], accuracy=chance))
+    return {name: np.stack([row[: min(map(len, rows))] for row in rows]) for name, rows in found.items()}
+
+
+def label(record: Record) -> str:
+    if record["strategy"] == OURS:
+        return "ours"
+    return f"{record['strategy']}, {'warm' if record['options']['warm'] else 'cold'}"
+
+
+def table(found: dict[str, np.ndarray]) -> str:
+    """Mean over seeds at a few lengths, and after how many trials ours reaches the last mean."""
+    lengths = (10, 20, 30, 60, 100, 200, 300)
+    ours = found["ours"].mean(0)
+    lines = [f"| contestant | {' | '.join(map(str, lengths))} | ours reaches its last value after |"]
+    lines.append("|---" * (len(lengths) + 2) + "|")
+    for name, rows in found.items():
+        mean = rows.mean(0)
+        cells = [f"{mean[n - 1]:.4f}" if len(mean) >= n else "-" for n in lengths]
+        reached = np.flatnonzero(ours >= mean[-1])
+        after = f"{reached[0] + 1} trials" if len(reached) else "not reached"
+        lines.append(f"| {name} ({len(rows)} seeds) | {' | '.join(cells)} | {after} |")
+    return "\n".join(lines)
+
+
+def plot(found: dict[str, np.ndarray], title: str, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    for name, rows in found.items():
+        steps = np.arange(1, rows.shape[1] + 1)
+        (line,) = axes.plot(steps, rows.mean(0), "--" if name.endswith("warm") else "-", label=name)
+        axes.fill_between(steps, rows.min(0), rows.max(0), alpha=0.15, color=line.get_color())
+    axes.set(xlabel="measured candidates", ylabel="hypervolume", title=title, xscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("study")
+    parser.add_argument("--samplers", nargs="*", default=list(PLAIN))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--trials", type=int, default=300, help="of cold samplers")
+    parser.add_argument("--slow", type=int, default=100, help="of the cold Gaussian process")
+    parser.add_argument("--warm", type=int, default=60, help="of warm samplers")
+    parser.add_argument("--ours", type=int, default=60)
+    parser.add_argument("--calibration", type=int, default=256)
+    parser.add_argument("--validation", type=int, default=1000)
+    parser.add_argument("--rung", type=int, default=64, help="calibration images of the rung below")
+    parser.add_argument("--device")
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    config = load_study(options.study)
+    sizes = {"calibration_images": options.calibration, "validation_images": options.validation}
+    config = config.model_copy(update={"data": config.data.model_copy(update=sizes)})
+    session = Session.open(
+        config, device=options.device, progress=make_progress(True), storage=InMemoryStorage()
+    )
+    chance = 1.0 / (session.splits.num_classes or 1)
+    base = session.engine
+    base.__dict__["rung"] = base._on_few(options.rung)
+    records: list[Record] = []
+    for seed in options.seeds:
+        for name, how, trials in contestants(options):
+            records.append(run(base, name, how, trials, seed))
+            volumes = history(records[-1]["points"], accuracy=chance)
+            spent = f"{records[-1]['cpu_seconds']:.0f} CPU s"
+            print(label(records[-1]), seed, f"{volumes[-1]:.4f}", spent, flush=True)
+            document = {"versions": versions(), "options": {**vars(options), "out": "", "plot": ""}}
+            options.out.write_text(json.dumps({**document, "records": records}))
+    found = curves(records, chance)
+    print(table(found))
+    if options.plot:
+        plot(found, config.name, options.plot)
+
+
+if __name__ == "__main__":
+    main()
