@@ -50,7 +50,7 @@ def loss_curve(readers: Sequence[Reader], order: Tensor) -> Tensor:
     return curve.flip(0)
 
 
-PANEL = 128
+PANEL = 256
 """Columns that go before the inverse itself is brought up to date."""
 
 
