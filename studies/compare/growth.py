@@ -10,8 +10,8 @@ The profile is second moments of all consumers, then orders of removal and curve
     images      ResNet-20 on N calibration images
 
 Networks have random weights and batch norms, images are random and smooth: times do not depend on the values.
-Every point runs in a process of its own, so that its peak of resident memory is its own. A series stops after
-the first point that takes longer than --limit-seconds. Exponents are least-squares slopes of logarithms: 1 is
+Every point runs in a process of its own, so that its peak of resident memory is its own. A series stops before
+a point that should take longer than --limit-seconds. Exponents are least-squares slopes of logarithms: 1 is
 linear. "Output errors" are candidates with one pruned group on validation images, fewer where there are many
 groups; the rest of the profile is linear algebra.
 """
@@ -184,12 +184,16 @@ def in_own_process(name: str, value: int) -> Point:
 
 
 def grow(name: str, limit_seconds: float, values: Sequence[int] | None) -> Iterator[Point]:
-    """The points of one series, until one takes longer than the limit."""
+    """The points of one series, while the next should not take longer than the limit."""
+    taken: list[float] = []
     for value in values or CASES[name].values:
+        # Values grow by about the same factor each, so seconds do too.
+        growth = max(1.0, taken[-1] / taken[-2]) if len(taken) > 1 else 1.0
+        if taken and taken[-1] * growth > limit_seconds:
+            return
         start = time.perf_counter()
         yield in_own_process(name, value)
-        if time.perf_counter() - start > limit_seconds:
-            return
+        taken.append(time.perf_counter() - start)
 
 
 def exponents(points: Sequence[Point]) -> dict[str, float]:
@@ -241,7 +245,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--series", nargs="*", choices=list(CASES), default=list(CASES))
     parser.add_argument("--values", type=int, nargs="*", help="instead of the series' own")
-    parser.add_argument("--limit-seconds", type=float, default=120.0, help="where a series stops")
+    parser.add_argument("--limit-seconds", type=float, default=120.0, help="of one point: a series stops there")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("growth.json"))
     parser.add_argument("--plot", type=Path, help="SVG of all series; needs matplotlib")

@@ -62,13 +62,13 @@ def test_a_point_has_all_stages_and_they_add_up() -> None:
 
 def test_a_series_stops_at_the_limit_and_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(name: str, value: int) -> growth.Point:
-        time.sleep(0.02 if value >= 32 else 0)
+        time.sleep({20: 0.01, 32: 0.1}[value])
         return point(value, value)
 
     out = tmp_path / "growth.json"
     monkeypatch.setattr(growth, "in_own_process", slow)
     monkeypatch.setattr(growth.torch, "set_num_threads", lambda threads: None)
-    asked = ["--series", "depth", "--limit-seconds", "0.015", "--out", str(out)]
+    asked = ["--series", "depth", "--limit-seconds", "0.3", "--out", str(out)]
     monkeypatch.setattr("sys.argv", ["growth.py", *asked])
     growth.main()
     found = json.loads(out.read_text())
