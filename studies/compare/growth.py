@@ -10,7 +10,7 @@ The profile is second moments of all consumers, then orders of removal and curve
     images      ResNet-20 on N calibration images
 
 Networks have random weights and batch norms, images are random and smooth: times do not depend on the values.
-Every point runs in a process of its own, so that its peak of resident memory is its own. A series stops before
+Every point runs in a process of its own, so that its peak of resident memory is its own. A series ends before
 a point that should take longer than --limit-seconds. Exponents are least-squares slopes of logarithms: 1 is
 linear. "Output errors" are candidates with one pruned group on validation images, fewer where there are many
 groups; the rest of the profile is linear algebra.
@@ -245,7 +245,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--series", nargs="*", choices=list(CASES), default=list(CASES))
     parser.add_argument("--values", type=int, nargs="*", help="instead of the series' own")
-    parser.add_argument("--limit-seconds", type=float, default=120.0, help="of one point: a series stops there")
+    parser.add_argument("--limit-seconds", type=float, default=120.0, help="of one point at most")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("growth.json"))
     parser.add_argument("--plot", type=Path, help="SVG of all series; needs matplotlib")
