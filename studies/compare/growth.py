@@ -1,4 +1,4 @@
-"""How the profile's time and memory grow with width, depth and the number of calibration images.
+"""How the profile's processor time and memory grow with width, depth and the number of calibration images.
 
     python studies/compare/growth.py --out growth.json --plot growth.svg
 
@@ -11,9 +11,10 @@ The profile is second moments of all consumers, then orders of removal and curve
 
 Networks have random weights and batch norms, images are random and smooth: times do not depend on the values.
 Every point runs in a process of its own, so that its peak of resident memory is its own. A series ends before
-a point that should take longer than --limit-seconds. Exponents are least-squares slopes of logarithms: 1 is
-linear. "Output errors" are candidates with one pruned group on validation images, fewer where there are many
-groups; the rest of the profile is linear algebra.
+a point that should take longer than --limit-seconds. Seconds are the processor's, which others on the machine
+disturb less than the clock's. Exponents are least-squares slopes of logarithms: 1 is linear. "Output errors"
+are candidates with one pruned group on validation images, fewer where there are many groups; the rest of the
+profile is linear algebra.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def smooth(count: int, pixels: int) -> torch.Tensor:
 
 
 def measure(case: Case, value: int) -> Point:
-    """Seconds of each stage and megabytes of memory, in this process."""
+    """Processor seconds of each stage and megabytes of memory, of this process."""
     engine = make_engine(case, value)
     groups, moments, profile, forward = Watch(), Watch(), Watch(), Watch()
     groups.around(lambda: engine.graph)()
@@ -140,7 +141,7 @@ def measure(case: Case, value: int) -> Point:
 
 
 class Watch:
-    """Adds up the seconds spent in functions that do not call each other."""
+    """Adds up the processor seconds (of all threads) spent in functions that do not call each other."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -150,11 +151,11 @@ class Watch:
 
         @functools.wraps(work)
         def watched(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
+            start = time.process_time()
             try:
                 return work(*args, **kwargs)
             finally:
-                self.seconds += time.perf_counter() - start
+                self.seconds += time.process_time() - start
 
         return watched
 
@@ -212,7 +213,13 @@ def slope(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 def table(name: str, points: Sequence[Point]) -> str:
-    head = [CASES[name].axis, "groups", *(f"{stage}, s" for stage in STAGES), "profile adds, MB", "peak, MB"]
+    head = [
+        CASES[name].axis,
+        "groups",
+        *(f"{stage}, CPU s" for stage in STAGES),
+        "profile adds, MB",
+        "peak, MB",
+    ]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for point in points:
         row = [f"{point['seconds'][stage]:.2f}" for stage in STAGES]
@@ -238,7 +245,7 @@ def panel(name: str, points: Sequence[Point]) -> plots.Panel:
     first = points[0]["seconds"]["profile"]
     series.append(plots.Series("linear", x, [first * value / x[0] for value in x], style="dashes"))
     axis = CASES[name].axis
-    return plots.Panel(title=name, x_label=axis, y_label="seconds", series=series, log=True)
+    return plots.Panel(title=name, x_label=axis, y_label="processor seconds", series=series, log=True)
 
 
 def arguments() -> argparse.Namespace:
