@@ -50,56 +50,91 @@ def loss_curve(readers: Sequence[Reader], order: Tensor) -> Tensor:
     return curve.flip(0)
 
 
+PANEL = 256
+"""Columns that go before the inverse itself is brought up to date."""
+
+
 def greedy_order(readers: Sequence[Reader], width: int, batch: int) -> Tensor:
     """Channels in order of removal, shape (width,) int64, deciding anew after every `batch` removals."""
     states = [_State.of(reader, width) for reader in readers]
-    alive = torch.arange(width, device=readers[0].weight.device)
+    block = max(reader.block(width) for reader in readers)
+    # Channels since the states were last compacted, and the positions among them of those not yet removed.
+    channels = left = torch.arange(width, device=readers[0].weight.device)
     order: list[Tensor] = []
-    while len(alive) > 0:
-        scores = torch.stack([state.scores() for state in states]).sum(0)
-        chosen = torch.argsort(scores, stable=True)[:batch]
-        order.append(alive[chosen])
-        keep = torch.ones(len(alive), dtype=torch.bool, device=alive.device)
-        keep[chosen] = False
-        alive = alive[keep]
-        if len(alive) > 0:
-            states = [state.without(chosen, keep) for state in states]
-    return torch.cat(order)
+    while True:
+        scores = torch.stack([state.scores() for state in states]).sum(0)[left]
+        ranked = torch.argsort(scores, stable=True)
+        chosen, left = left[ranked[:batch]], left[ranked[batch:].sort().values]
+        order.append(channels[chosen])
+        if len(left) == 0:
+            return torch.cat(order)
+        for state in states:
+            state.remove(chosen)
+        gone = len(channels) - len(left)
+        if gone * block >= PANEL or 2 * gone >= len(channels):
+            for state in states:
+                state.compact(left)
+            channels, left = channels[left], torch.arange(len(left), device=left.device)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _State:
-    """A reader with the channels removed so far gone: weight (g, out, c, b), inverse (g, c, b, c, b)."""
+    """A reader as channels go: weight (g, c, b, out), blocks (g, c, b, b), which are the inverse's diagonal.
+
+    The inverse itself lags behind: it is `inverse` (g, c, b, c, b) less `pending^T pending`, with
+    `pending` (g, p, c * b). Rewriting it at every removal costs more than all else together; once a panel it
+    is one product of matrices, as in LAPACK's blocked Cholesky with pivoting. Entries of removed channels
+    mean nothing until `compact` takes them out.
+    """
 
     weight: Tensor
+    blocks: Tensor
     inverse: Tensor
+    pending: Tensor
     scale: float
 
     @classmethod
     def of(cls, reader: Reader, width: int) -> _State:
         b = reader.block(width)
-        weight = reader.weight.reshape(*reader.weight.shape[:2], width, b)
-        return cls(weight, reader.inverse.reshape(-1, width, b, width, b), reader.scale)
+        # The reader's own inverse is read, never written to.
+        inverse = reader.inverse.reshape(-1, width, b, width, b)
+        weight = reader.weight.mT.clone(memory_format=torch.contiguous_format)
+        weight = weight.reshape(-1, width, b, weight.shape[-1])
+        blocks = torch.diagonal(inverse, dim1=1, dim2=3).permute(0, 3, 1, 2).contiguous()
+        pending = inverse.new_empty(len(inverse), 0, width * b)
+        return cls(weight, blocks, inverse, pending, reader.scale)
 
     def scores(self) -> Tensor:
-        """Loss of removing each channel alone, (c,)."""
-        blocks = torch.diagonal(self.inverse, dim1=1, dim2=3).permute(0, 3, 1, 2)
-        factor = torch.linalg.cholesky_ex(blocks).L
-        halves = torch.linalg.solve_triangular(factor, self.weight.permute(0, 2, 3, 1), upper=False)
-        scores: Tensor = self.scale * halves.square().sum((0, 2, 3))
+        """Loss of removing each channel alone, tr(W_c^T W_c H_cc^-1), (c,)."""
+        factor = torch.linalg.cholesky_ex(self.blocks).L
+        solved = torch.cholesky_solve(self.weight @ self.weight.mT, factor)
+        scores: Tensor = self.scale * solved.diagonal(dim1=2, dim2=3).sum((0, 2))
         return scores
 
-    def without(self, chosen: Tensor, keep: Tensor) -> _State:
-        rows = self.inverse[:, keep][:, :, :, chosen].flatten(3).flatten(1, 2)
-        block = self.inverse[:, chosen][:, :, :, chosen].flatten(3).flatten(1, 2)
-        factor = torch.linalg.cholesky_ex(block).L
-        half = torch.linalg.solve_triangular(factor, rows.mT, upper=False)
-        weight = torch.linalg.solve_triangular(factor, self.weight[:, :, chosen].flatten(2).mT, upper=False)
-        c, b = int(keep.sum()), self.inverse.shape[-1]
-        inverse = self.inverse[:, keep][:, :, :, keep]
-        inverse = inverse - (half.mT @ half).unflatten(-1, (c, b)).unflatten(-3, (c, b))
-        left = self.weight[:, :, keep] - (weight.mT @ half).unflatten(-1, (c, b))
-        return _State(left, inverse, self.scale)
+    def remove(self, chosen: Tensor) -> None:
+        """Describe the reader without the channels at positions `chosen`."""
+        rows = self.inverse[:, chosen].flatten(3).flatten(1, 2)
+        rows = rows - self._by_channel(self.pending)[:, :, chosen].flatten(2).mT @ self.pending
+        factor = torch.linalg.cholesky_ex(self._by_channel(rows)[:, :, chosen].flatten(2)).L
+        half = torch.linalg.solve_triangular(factor, rows, upper=False)
+        weight = torch.linalg.solve_triangular(factor, self.weight[:, chosen].flatten(1, 2), upper=False)
+        changed = self.weight.flatten(1, 2).baddbmm_(half.mT, weight, alpha=-1)
+        self.weight = changed.reshape(self.weight.shape)
+        each = self._by_channel(half).permute(0, 2, 3, 1)
+        self.blocks -= each @ each.mT
+        self.pending = torch.cat([self.pending, half], 1)
+
+    def compact(self, left: Tensor) -> None:
+        """Keep the channels at positions `left` alone, with their inverse up to date."""
+        pending = self._by_channel(self.pending)[:, :, left].flatten(2)
+        inverse = self.inverse.index_select(1, left).index_select(3, left)
+        changed = inverse.flatten(3).flatten(1, 2).baddbmm_(pending.mT, pending, alpha=-1)
+        self.inverse, self.pending = changed.reshape(inverse.shape), pending[:, :0]
+        self.weight, self.blocks = self.weight[:, left], self.blocks[:, left]
+
+    def _by_channel(self, rows: Tensor) -> Tensor:
+        """Rows of all columns (g, p, c * b) as (g, p, c, b)."""
+        return rows.reshape(*rows.shape[:2], *self.blocks.shape[1:3])
 
 
 def _columns(order: Tensor, b: int) -> Tensor:

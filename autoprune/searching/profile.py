@@ -9,7 +9,8 @@ all others along the layer error: in logarithms the two are nearly a straight li
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from torch import Tensor
@@ -69,6 +70,8 @@ def make_profile(
     output: dict[int, dict[str, np.ndarray]] = {batch: {} for batch in batches}
     for group in bench.graph.groups:
         view = group_view(bench.model, bench.graph, bench.statistics, group, seed, history)
+        # Made once: each holds a block of an inverse, and every batch size asks for them.
+        view = replace(view, readers=cache(view.readers))
         readers = view.readers()
         for batch in batches:
             orders[batch][group.name] = criterion.order(view, min(batch, view.width))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from autoprune.criteria import Reader, greedy_order, loss_curve
+from autoprune.criteria import Reader, elimination, greedy_order, loss_curve
 
 
 def problem(seed: int, groups: int, out: int, width: int, b: int, samples: int = 60) -> tuple[Tensor, Tensor]:
@@ -50,6 +50,28 @@ def brute_force(problems: list[tuple[Tensor, Tensor, int]], width: int, batch: i
     return order
 
 
+def plain_greedy(problems: list[tuple[Tensor, Tensor, int]], width: int, batch: int) -> list[int]:
+    """Backward elimination that inverts the second moment of what is left at every decision."""
+    alive, order = list(range(width)), []
+    while alive:
+        scores = torch.zeros(len(alive), dtype=torch.float64)
+        for weight, inputs, b in problems:
+            chosen = [c * b + i for c in alive for i in range(b)]
+            second = inputs @ inputs.mT
+            inverse = torch.linalg.inv(second[:, chosen][:, :, chosen])
+            # The best weights on what is left, for the outputs of all columns.
+            best = weight @ second[:, :, chosen] @ inverse
+            power = ((weight @ second) * weight).sum()
+            for position in range(len(alive)):
+                columns = slice(position * b, (position + 1) * b)
+                block = torch.linalg.inv(inverse[:, columns, columns])
+                scores[position] += ((best[:, :, columns] @ block) * best[:, :, columns]).sum() / power
+        gone = [alive[i] for i in scores.argsort(stable=True)[:batch]]
+        order += gone
+        alive = [c for c in alive if c not in gone]
+    return order
+
+
 shapes = st.tuples(
     st.integers(0, 99), st.integers(1, 3), st.integers(1, 4), st.integers(1, 6), st.integers(1, 4)
 )
@@ -75,6 +97,22 @@ def test_greedy_is_brute_force_greedy(shape: tuple[int, ...], batch: int) -> Non
     width, b = shape[3:]
     found = greedy_order([reader(weight, inputs)], width, batch)
     assert found.tolist() == brute_force([(weight, inputs, b)], width, batch)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7])
+@pytest.mark.parametrize("blocks", [(1,), (9,), (1, 4), (4, 1)])
+def test_wide_groups_are_eliminated_like_narrow_ones(
+    blocks: tuple[int, ...], batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The inverse is brought up to date several times, after panels and after halves."""
+    monkeypatch.setattr(elimination, "PANEL", 4 * max(blocks))
+    width = 20
+    problems = [(*problem(b, 2, 3, width, b, samples=3 * width * b), b) for b in blocks]
+    readers = [reader(weight, inputs) for weight, inputs, _ in problems]
+    untouched = [(one.weight.clone(), one.inverse.clone()) for one in readers]
+    assert greedy_order(readers, width, batch).tolist() == plain_greedy(problems, width, batch)
+    for one, (weight, inverse) in zip(readers, untouched, strict=True):
+        assert one.weight.equal(weight) and one.inverse.equal(inverse), "readers serve all batch sizes"
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 10])

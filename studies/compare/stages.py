@@ -1,0 +1,109 @@
+"""Where a Python run spends its time, by stages: a cProfile run whose functions are sorted into named stages.
+
+Torch's operators are counted by name, wherever they are called. Any other function belongs to the stage of
+its file; one whose file is in no stage (the standard library, small tensor operators) is shared out among
+the stages of its callers, by the time that each caused.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Function = tuple[str, int, str]
+Shares = Mapping[str, float]
+
+OPERATORS: Mapping[str, tuple[str, ...]] = {
+    "convolutions and linear layers": ("conv1d", "conv2d", "conv3d", "linear>"),
+    "batch norm": ("batch_norm>",),
+    "Cholesky and solve": ("cholesky", "solve", "pinv"),
+    "matrix products": ("matmul", "baddbmm", " mm>", " bmm>"),
+    "waiting for threads": ("'acquire' of '_thread",),
+}
+"""Stage -> what the names of built-in functions contain."""
+
+FILES: Mapping[str, tuple[str, ...]] = {
+    "patch extraction": ("autoprune/calibration/columns",),
+    "matrix products": ("autoprune/calibration/moments", "autoprune/calibration/accumulate"),
+    "Cholesky and solve": ("autoprune/reconstruction/least_squares", "autoprune/linear_algebra"),
+    "forward pass, the rest": ("torch/nn/", "autoprune/models/", "torchvision/models/", "timm/"),
+    "taps and reconstruction": ("autoprune/calibration/", "autoprune/reconstruction/"),
+    "slicing": ("autoprune/graph/slicing", "autoprune/graph/reslicing"),
+    "evaluation": ("autoprune/searching/evaluator", "autoprune/searching/metrics", "searching/outputs"),
+    "strategy proposals": (
+        "autoprune/searching/strategies", "autoprune/searching/allocate", "autoprune/searching/knapsack",
+        "autoprune/searching/space", "autoprune/searching/surrogate", "autoprune/searching/parameters",
+        "autoprune/searching/profile", "autoprune/graph/cost", "sklearn/", "scipy/",
+    ),
+    "ask, tell and storage": (
+        "optuna/", "sqlalchemy/", "autoprune/searching/study", "autoprune/searching/running",
+        "autoprune/searching/front", "autoprune/searching/attributes",
+    ),
+}  # fmt: skip
+"""Stage -> parts of the paths of its files; the first that fits counts."""
+
+WORK = (
+    "convolutions and linear layers", "batch norm", "forward pass, the rest", "patch extraction",
+    "matrix products", "Cholesky and solve", "evaluation", "waiting for threads",
+)  # fmt: skip
+"""Stages that are forward passes and linear algebra, patches included."""
+OTHER = "other"
+
+
+def profiled(work: Callable[[], Any]) -> pstats.Stats:
+    """The profile of one call. Threads that it starts are seen as the time it waits for them."""
+    profile = cProfile.Profile()
+    profile.runcall(work)
+    return pstats.Stats(profile)
+
+
+def by_stage(stats: pstats.Stats) -> dict[str, float]:
+    """Seconds of each stage, most first."""
+    entries: Mapping[Function, Any] = stats.stats  # type: ignore[attr-defined]
+    known: dict[Function, Shares] = {}
+    total: Counter[str] = Counter()
+    for function, (_, _, own, _, _) in entries.items():
+        for stage, share in _shares(function, entries, known).items():
+            total[stage] += own * share
+    return dict(total.most_common())
+
+
+def outside(times: Mapping[str, float]) -> float:
+    """Share of the time that is neither a forward pass nor linear algebra."""
+    return sum(value for stage, value in times.items() if stage not in WORK) / sum(times.values())
+
+
+def stage_of(function: Function) -> str | None:
+    """The stage that a function belongs to by its own name or file."""
+    path, _, name = function
+    if path == "~":
+        return _first(OPERATORS, name)
+    return _first(FILES, path.replace("\\", "/"))
+
+
+def _first(table: Mapping[str, tuple[str, ...]], text: str) -> str | None:
+    return next((stage for stage, parts in table.items() if any(part in text for part in parts)), None)
+
+
+def _shares(function: Function, entries: Mapping[Function, Any], known: dict[Function, Shares]) -> Shares:
+    if function not in known:
+        stage = stage_of(function)
+        # What calls itself through others adds nothing on the way round.
+        known[function] = {} if stage is None else {stage: 1.0}
+        if stage is None:
+            known[function] = _from_callers(entries[function][4], entries, known) or {OTHER: 1.0}
+    return known[function]
+
+
+def _from_callers(
+    callers: Mapping[Function, Any], entries: Mapping[Function, Any], known: dict[Function, Shares]
+) -> Shares:
+    total: Counter[str] = Counter()
+    for caller, (_, _, _, cumulative) in callers.items():
+        for stage, share in _shares(caller, entries, known).items():
+            total[stage] += share * max(cumulative, 1e-9)
+    whole = sum(total.values())
+    return {stage: value / whole for stage, value in total.items()}

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+import stages
+import torch
+from stages import FILES, OPERATORS, OTHER, WORK, by_stage, outside, profiled, stage_of
+from torch import nn
+
+
+def test_every_stage_of_work_is_one_that_functions_can_belong_to() -> None:
+    assert set(WORK) <= {*OPERATORS, *FILES}
+
+
+@pytest.mark.parametrize(
+    ("function", "stage"),
+    [
+        (("~", 0, "<built-in method torch.conv2d>"), "convolutions and linear layers"),
+        (("~", 0, "<built-in method torch._C._nn.linear>"), "convolutions and linear layers"),
+        (("~", 0, "<built-in method torch._C._linalg.linalg_cholesky_ex>"), "Cholesky and solve"),
+        (("~", 0, "<built-in method torch.matmul>"), "matrix products"),
+        (("~", 0, "<built-in method torch.relu>"), None),
+        (("/x/autoprune/calibration/columns.py", 9, "raw_columns"), "patch extraction"),
+        (("/x/autoprune/searching/strategies/knapsack.py", 9, "sampler"), "strategy proposals"),
+        (("C:\\x\\optuna\\storages\\journal.py", 9, "sync"), "ask, tell and storage"),
+        (("/x/json/decoder.py", 9, "decode"), None),
+    ],
+)
+def test_functions_belong_to_stages(function: stages.Function, stage: str | None) -> None:
+    assert stage_of(function) == stage
+
+
+def test_what_has_no_stage_counts_for_its_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "FILES", {"here": ("test_stages",)})
+
+    def work() -> None:
+        time.sleep(0.03)
+        json.loads("[1, 2]")
+
+    stats = profiled(work)
+    times = by_stage(stats)
+    assert times["here"] >= 0.03
+    assert sum(times.values()) == pytest.approx(stats.total_tt)  # type: ignore[attr-defined]
+    monkeypatch.setattr(stages, "FILES", {})
+    assert by_stage(profiled(work))[OTHER] >= 0.03
+
+
+def test_a_forward_pass_is_all_work_and_a_pause_is_none() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16)).eval()
+    images = torch.randn(64, 3, 32, 32)
+    times = by_stage(profiled(lambda: network(images)))
+    assert {"convolutions and linear layers", "batch norm"} <= set(times)
+    assert outside(times) < 0.5 < outside({OTHER: 2.0, "batch norm": 1.0})
