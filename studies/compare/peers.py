@@ -5,6 +5,7 @@
 Each contestant is brought to at most each share of the dense MACs, counted on its pruned network. Choices
 are made on calibration, validation and a few labelled training images; test is measured once per row. The
 packages come with `pip install -e '.[compare]'`; one that is missing or fails is listed with the reason.
+Sony's toolkit (`pip install model-compression-toolkit`) is not among them: it pins old pydantic and networkx.
 CPU seconds leave out measuring, and the second moments and dense outputs that all share (autoprune's own
 search makes its own, within its seconds). Prints a Markdown table and writes JSON.
 """
