@@ -2,7 +2,8 @@
 
 Taylor and Hessian scores come from the loss on a few labelled training images, anew before every step. Where
 its groups differ from autoprune's (a shortcut that pads channels: it removes others than those that meet in
-the sum), a second entry keeps those layers whole: fewer channels to choose from, but all of them right.
+the sum), a second entry keeps those layers whole: fewer channels to choose from, but all of them right. Its
+seconds include counting MACs before every step, and the translation into autoprune's groups.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ def choose(ring: Ring) -> Choice:
     return Choice(ring.sliced(kept), kept)
 
 
-# "independent" with magnitude-chosen channels and uniform rates is what GRAIL does, but for its ridge.
+# "independent" here is in essence GRAIL (Tang et al., CPAL 2026) with magnitude as its selector: ridge
+# regression on second moments of the dense network, uniform rates, no search.
 CONTESTANTS = [
     Contestant("uniform L1", choose, ("none", "batch norm", "independent", "sequential")),
 ]
