@@ -16,7 +16,8 @@ SHOWN = 3
 def front_table(front: Front) -> Table:
     """The front, cheapest first, with the dense network as the last row."""
     title = f"{front.study}: {len(front)} points of {len(front.trials)} finished trials"
-    table = _table(title, "Accuracies are of the validation split; 'before' is without reconstruction.")
+    caption = "Accuracies are of the validation split; 'before' is without reconstruction."
+    table = _table(title, "\n".join([caption, *_trust(front)]))
     table.add_column("trial", justify="right")
     for name in ("accuracy", "before", "MACs", "of dense", "params", "of dense", "batch removal"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -29,6 +30,15 @@ def front_table(front: Front) -> Table:
         "dense", percent(dense.accuracy), "", f"{dense.macs:,}", "100 %", f"{dense.params:,}", "100 %", "", ""
     )
     return table
+
+
+def _trust(front: Front) -> list[str]:
+    """How far the proxies can be trusted, a line each."""
+    return [
+        f"Proxy '{name.replace('_', ' ')}' ranks like the accuracy at equal MACs: {found.correlation:.2f} "
+        f"({found.low:.2f} to {found.high:.2f}, {found.trials} trials)."
+        for name, found in front.fidelities.items()
+    ]
 
 
 def _cells(point: Point) -> list[str | Text]:

@@ -12,8 +12,8 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix  # type: ignore[import-untyped]
-from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 CONSTANT = 0

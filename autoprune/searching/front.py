@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from autoprune.errors import BudgetError, StudyError
+from autoprune.searching.fidelity import Fidelity, fidelities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,11 @@ class Front:
                 front.append(point)
         return front
 
+    @property
+    def fidelities(self) -> dict[str, Fidelity]:
+        """How well each proxy ranks trials of nearly equal MACs, where there are enough of them."""
+        return fidelities(self.trials)
+
     def __iter__(self) -> Iterator[Point]:
         return iter(self.points)
 
@@ -117,7 +123,9 @@ class Front:
     def to_json(self) -> dict[str, Any]:
         """What `front --json` prints."""
         dense = {name: getattr(self.dense, name) for name in ("macs", "params", "bytes", "accuracy")}
-        return {"study": self.study, "dense": dense, "front": [point.to_json() for point in self.points]}
+        found = {name: vars(fidelity) for name, fidelity in self.fidelities.items()}
+        points = [point.to_json() for point in self.points]
+        return {"study": self.study, "dense": dense, "front": points, "fidelity": found}
 
     def _nothing_within(self, limits: Mapping[str, float]) -> str:
         wanted = ", ".join(f"{name} <= {limit:,.0f}" for name, limit in limits.items())

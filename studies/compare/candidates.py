@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-from timing import Work, forward, interleaved, medians
 from torch import nn
 
 from autoprune.config import StudyConfig, load_study
@@ -16,6 +15,7 @@ from autoprune.searching.allocate import allocate
 from autoprune.searching.engine import Engine
 from autoprune.searching.study import open_storage
 from autoprune.session import Session
+from timing import Work, forward, interleaved, medians
 
 Batches = Sequence[Inputs]
 

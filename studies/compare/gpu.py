@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from candidates import Batches, faster, knapsack_candidate, open_session, prepare, restoring
-from records import Record
-from timing import forward, medians, seconds
 from torch.profiler import ProfilerActivity, profile
 
 from autoprune.graph.groups import Kept
 from autoprune.session import Session
+from candidates import Batches, faster, knapsack_candidate, open_session, prepare, restoring
+from records import Record
+from timing import forward, medians, seconds
 
 TOP = 15
 BUDGETS = (0.3, 0.9)

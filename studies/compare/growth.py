@@ -33,18 +33,18 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
-import plots
 import torch
 from optuna.storages import InMemoryStorage
-from records import Record
 from torch import nn
 
+import plots
 from autoprune.data.inputs import Inputs
 from autoprune.models.cifar_resnet import CifarResNet
 from autoprune.searching.engine import Engine, Options, Task
 from autoprune.searching.evaluator import Evaluator
 from autoprune.searching.metrics import Accuracy
 from autoprune.searching.outputs import OutputError
+from records import Record
 
 Point = dict[str, Any]
 STAGES = ("groups", "second moments", "orders and layer curves", "output errors", "profile")

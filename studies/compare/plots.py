@@ -36,8 +36,8 @@ STYLE = {
 class Series:
     """Points (x, y) under one name; `low` and `high` are the edges of a band around them.
 
-    `style`: "line" joins marked points, "steps" is a front (each value holds until the next x), "dots" is a
-    scatter, "dashes" a line without marks, for limits and guides.
+    `style`: "line" joins marked points, "plain" unmarked ones, "steps" is a front (each value holds until
+    the next x), "dots" is a scatter, "dashes" a line without marks, for limits and guides.
     """
 
     label: str
@@ -45,7 +45,7 @@ class Series:
     y: Sequence[float]
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
-    style: Literal["line", "steps", "dots", "dashes"] = "line"
+    style: Literal["line", "plain", "steps", "dots", "dashes"] = "line"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +95,7 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
 def _draw_series(axes: Any, series: Series, colour: str, marker: str) -> None:
     looks: dict[str, dict[str, Any]] = {
         "line": {"marker": marker, "markersize": 4},
+        "plain": {},
         "steps": {"marker": marker, "markersize": 4, "drawstyle": "steps-post"},
         "dots": {"marker": marker, "markersize": 3, "linestyle": "none"},
         "dashes": {"linestyle": "--", "linewidth": 1},

@@ -11,7 +11,6 @@ chance (1 / classes) and below 1. What the profile and the rung below the measur
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,9 +25,10 @@ from autoprune.config import load_study
 from autoprune.searching.engine import Engine
 from autoprune.searching.hypervolume import history
 from autoprune.session import Session
-from autoprune.versions import versions
+from plots import Panel, Series, draw, require
+from records import Record
 
-Record = dict[str, Any]
+Run = dict[str, Any]
 PLAIN = ("random", "nsga2", "tpe", "gp")
 OURS = "knapsack"
 
@@ -42,7 +42,7 @@ def contestants(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, An
         yield name, {"warm": True}, options.warm
 
 
-def run(base: Engine, name: str, how: dict[str, Any], trials: int, seed: int) -> Record:
+def run(base: Engine, name: str, how: dict[str, Any], trials: int, seed: int) -> Run:
     """One search in memory that shares everything but the proposals with `base`."""
     changed = replace(base.options, strategy=name, strategy_options=how, trials=trials, seed=seed)
     engine = Engine(base.task, changed, InMemoryStorage(), base.progress)
@@ -55,7 +55,7 @@ def run(base: Engine, name: str, how: dict[str, Any], trials: int, seed: int) ->
     return {"strategy": name, "options": how, "seed": seed, "cpu_seconds": cpu, "points": points}
 
 
-def curves(records: list[Record], chance: float) -> dict[str, np.ndarray]:
+def curves(records: list[Run], chance: float) -> dict[str, np.ndarray]:
     """Hypervolume after every trial by contestant, (seeds, trials)."""
     found: dict[str, list[np.ndarray]] = {}
     for record in records:
@@ -63,7 +63,7 @@ def curves(records: list[Record], chance: float) -> dict[str, np.ndarray]:
     return {name: np.stack([row[: min(map(len, rows))] for row in rows]) for name, rows in found.items()}
 
 
-def label(record: Record) -> str:
+def label(record: Run) -> str:
     if record["strategy"] == OURS:
         return "ours"
     return f"{record['strategy']}, {'warm' if record['options']['warm'] else 'cold'}"
@@ -84,19 +84,21 @@ def table(found: dict[str, np.ndarray]) -> str:
     return "\n".join(lines)
 
 
-def plot(found: dict[str, np.ndarray], title: str, path: Path) -> None:
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4.5))
-    for name, rows in found.items():
-        steps = np.arange(1, rows.shape[1] + 1)
-        (line,) = axes.plot(steps, rows.mean(0), "--" if name.endswith("warm") else "-", label=name)
-        axes.fill_between(steps, rows.min(0), rows.max(0), alpha=0.15, color=line.get_color())
-    axes.set(xlabel="measured candidates", ylabel="hypervolume", title=title, xscale="log")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path)
+def plot(found: dict[str, np.ndarray], chance: float, path: Path) -> None:
+    series = [
+        Series(
+            name,
+            list(range(1, rows.shape[1] + 1)),
+            rows.mean(0).tolist(),
+            low=rows.min(0).tolist(),
+            high=rows.max(0).tolist(),
+            style="dashes" if name.endswith("warm") else "plain",
+        )
+        for name, rows in found.items()
+    ]
+    reference = f"hypervolume above accuracy {chance:.2g}, below the dense MACs"
+    title = f"mean and range over {len(next(iter(found.values())))} seeds"
+    draw([Panel(title=title, x_label="measured candidates", y_label=reference, series=series)], path)
 
 
 def main() -> None:
@@ -115,6 +117,8 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
+    if options.plot:
+        require()
     config = load_study(options.study)
     sizes = {"calibration_images": options.calibration, "validation_images": options.validation}
     config = config.model_copy(update={"data": config.data.model_copy(update=sizes)})
@@ -124,19 +128,18 @@ def main() -> None:
     chance = 1.0 / (session.splits.num_classes or 1)
     base = session.engine
     base.__dict__["rung"] = base._on_few(options.rung)
-    records: list[Record] = []
+    record, records = Record(options.out, vars(options), session.device), []
     for seed in options.seeds:
         for name, how, trials in contestants(options):
             records.append(run(base, name, how, trials, seed))
             volumes = history(records[-1]["points"], accuracy=chance)
             spent = f"{records[-1]['cpu_seconds']:.0f} CPU s"
             print(label(records[-1]), seed, f"{volumes[-1]:.4f}", spent, flush=True)
-            document = {"versions": versions(), "options": {**vars(options), "out": "", "plot": ""}}
-            options.out.write_text(json.dumps({**document, "records": records}))
+            record.write(records=records)
     found = curves(records, chance)
     print(table(found))
     if options.plot:
-        plot(found, config.name, options.plot)
+        plot(found, chance, options.plot)
 
 
 if __name__ == "__main__":

@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from candidates import faster, knapsack_candidate, open_session, prepare, restoring
-from records import Record
-from stages import by_stage, outside, profiled
-from timing import forward, interleaved, medians
 
 from autoprune.searching.engine import Engine
 from autoprune.searching.study import open_storage
 from autoprune.session import Session
+from candidates import faster, knapsack_candidate, open_session, prepare, restoring
+from records import Record
+from stages import by_stage, outside, profiled
+from timing import forward, interleaved, medians
 
 RATIOS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "reconstruction / dense": ("reconstruction", ("dense, calibration",)),

@@ -3,8 +3,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import gpu
 import pytest
+
+import gpu
 from gpu import LIMIT, PARTS, rates
 
 

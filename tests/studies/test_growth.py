@@ -4,8 +4,9 @@ import json
 import time
 from pathlib import Path
 
-import growth
 import pytest
+
+import growth
 from growth import CASES, Watch, exponents, slope
 
 

@@ -4,8 +4,9 @@ import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-import plots
 import pytest
+
+import plots
 from plots import Panel, Series
 
 

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import torch
+
 from records import Record, cpu_model
 
 

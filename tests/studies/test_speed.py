@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-import speed
 import torch
+
+import speed
 from candidates import faster, knapsack_candidate, open_session
 from speed import RATIOS, ratios
 

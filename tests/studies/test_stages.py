@@ -4,10 +4,11 @@ import json
 import time
 
 import pytest
-import stages
 import torch
-from stages import FILES, OPERATORS, OTHER, WORK, by_stage, outside, profiled, stage_of
 from torch import nn
+
+import stages
+from stages import FILES, OPERATORS, OTHER, WORK, by_stage, outside, profiled, stage_of
 
 
 def test_every_stage_of_work_is_one_that_functions_can_belong_to() -> None:
