@@ -20,7 +20,7 @@ from autoprune.searching.parameters import Parameters, to_parameters
 from autoprune.searching.profile import Profile
 from autoprune.searching.space import Space
 
-TARGET_STEP = 0.05
+SHARES = tuple(0.05 * step for step in range(1, 20))
 """Shares of the dense MACs that candidates aim at: people ask for round numbers."""
 
 
@@ -109,13 +109,12 @@ class Problem:
     def curves(self, batch: int) -> Curves:
         return self.profile.curves(self.space.names, batch)
 
-    def targets(self) -> list[int]:
-        """MACs that candidates aim at, from the least reachable up to the bound (or just below dense)."""
+    def targets(self, shares: Sequence[float] = SHARES) -> list[int]:
+        """MACs that candidates aim at: these shares of dense, as far as they are reachable, and the bound."""
         dense = self.space.cost.dense_macs
         least = int(self.space.costs(self.space.floor[None])["macs"][0])
         bound = self.space.bounds.get("macs", dense)
-        steps = [round(dense * TARGET_STEP * i) for i in range(1, round(1 / TARGET_STEP))]
-        inside = [step for step in steps if least <= step < bound]
+        inside = [round(dense * share) for share in shares if least <= round(dense * share) < bound]
         return sorted({*inside, bound} if bound < dense else {*inside} or {dense})
 
 
@@ -135,10 +134,14 @@ class Strategy(Component, ABC):
         """Candidates to evaluate first: the knapsack front, so that any sampler starts from it."""
         problem, batch = self.problem, self.problem.batches[0]
         found = []
-        for target in spread_out(problem.targets()):
+        for target in spread_out(self.aims()):
             counts = allocate(problem.space.within({"macs": target}), problem.curves(batch))
             found.append(to_parameters(problem.space, counts, batch))
         return found
+
+    def aims(self) -> list[int]:
+        """MACs that candidates aim at."""
+        return self.problem.targets()
 
     @abstractmethod
     def sampler(self, finished: int) -> BaseSampler:

@@ -32,7 +32,8 @@ class Knapsack(Strategy):
     """Thompson sampling: draw curves from the surrogate's posterior, solve the knapsack for a target.
 
     Of `draws` such candidates the one with the least output error on few images is measured; the errors
-    of the others teach the surrogate too. With one draw nothing is restored but what is measured.
+    of the others teach the surrogate too. With one draw nothing is restored but what is measured. `targets`
+    are shares of the dense MACs to aim at, every twentieth where none is given.
     """
 
     citation = (
@@ -40,10 +41,14 @@ class Knapsack(Strategy):
     )
 
     draws: Annotated[int, Field(ge=1)] = 4
+    targets: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     _tried: dict[int, list[Tried]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    def aims(self) -> list[int]:
+        return self.problem.targets(sorted(self.targets)) if self.targets else super().aims()
+
     def sampler(self, finished: int) -> BaseSampler:
-        return KnapsackSampler(self.problem, self.draws, self._tried)
+        return KnapsackSampler(self.problem, self.aims(), self.draws, self._tried)
 
     def proxies(self, counts: np.ndarray, batch: int) -> dict[str, float]:
         found = super().proxies(counts, batch)
@@ -73,9 +78,11 @@ class Candidate:
 class KnapsackSampler(Proposer):
     """Optuna sampler around the knapsack front. Reproducible: its randomness is seed and trial number."""
 
-    def __init__(self, problem: Problem, draws: int, tried: dict[int, list[Tried]]) -> None:
+    def __init__(
+        self, problem: Problem, aims: Sequence[int], draws: int, tried: dict[int, list[Tried]]
+    ) -> None:
         super().__init__(problem)
-        self.draws, self.tried = draws, tried
+        self.aims, self.draws, self.tried = aims, draws, tried
         self._curves = {batch: problem.curves(batch) for batch in problem.batches}
 
     def propose(self, study: Study, trial: FrozenTrial) -> Parameters:
@@ -100,7 +107,7 @@ class KnapsackSampler(Proposer):
         self, surrogate: Surrogate, rng: np.random.Generator, known: set[tuple[int, ...]]
     ) -> Iterator[Candidate]:
         """Different candidates for one target of MACs, restored on few images if there are several."""
-        target = int(rng.choice(self.problem.targets()))
+        target = int(rng.choice(self.aims))
         found: dict[tuple[int, ...], Candidate] = {}
         for attempt in range(self.draws + _REDRAWS):
             spread = 1.0 + 0.5 * max(0, attempt - self.draws)
