@@ -13,18 +13,18 @@ search makes its own, within its seconds). Prints a Markdown table and writes JS
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from optuna.storages import InMemoryStorage
 
+import records
 from autoprune.config import load_study
 from autoprune.session import Session
 from contestants import aimet, amc, fastnas, mct, own, torch_pruning, uniform
 from contestants.bout import Record, bout
-from contestants.report import circumstances, table
+from contestants.report import peer_versions, table
 from contestants.ring import Contestant, Ring, Settings
 
 FAMILIES: dict[str, list[Contestant]] = {
@@ -83,15 +83,15 @@ def main() -> None:
         data = config.data.model_copy(update={"calibration_images": options.calibration_images})
         config = config.model_copy(update={"data": data})
     session = Session.open(config, device=options.device, storage=InMemoryStorage())
-    given = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
-    head = {"study": config.name, "arguments": given, **circumstances(), **prepare(session)}
-    records: list[Record] = []
+    document = records.Record(options.out, vars(options), session.device)
+    document.head["versions"] |= peer_versions()
+    shared, found = prepare(session), list[Record]()
     for record in compare(session, options):
-        records.append(record)
+        found.append(record)
         print(record, flush=True)
-        options.out.write_text(json.dumps({**head, "records": records}, indent=1) + "\n")
-    print(f"dense: {head['dense']}; shared: {head['shared_cpu_seconds']:.1f} CPU seconds")
-    print(table(records))
+        document.write(study=config.name, **shared, records=found)
+    print(f"dense: {shared['dense']}; shared: {shared['shared_cpu_seconds']:.1f} CPU seconds")
+    print(table(found))
 
 
 if __name__ == "__main__":

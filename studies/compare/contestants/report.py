@@ -1,28 +1,17 @@
-"""The table, and what stands beside the numbers."""
+"""The table, and the versions of the peers in it."""
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
 
-import torch
-
-from autoprune.versions import versions
 from contestants.bout import Record
 
 PEERS = ("torch-pruning", "nvidia-modelopt", "torchprofile", "model-compression-toolkit")
 
 
-def circumstances() -> Record:
-    """Versions, threads and hardware."""
-    return {
-        "versions": {**versions(), **{name: _version(name) for name in PEERS}},
-        "threads": torch.get_num_threads(),
-        "hardware": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.system()},
-    }
+def peer_versions() -> dict[str, str]:
+    return {name: _version(name) for name in PEERS}
 
 
 def table(records: Sequence[Record]) -> str:
@@ -60,11 +49,3 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _processor() -> str:
-    """Linux says the model in a file; elsewhere Python knows."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
