@@ -129,3 +129,9 @@ def test_no_image_and_inputs_that_are_not_finite_are_refused() -> None:
     images[1, 0, 0, 0] = torch.nan
     with pytest.raises(DataError, match="not finite"):
         calibrate(model, layers, [Inputs((images,))], damping=1e-3)
+
+
+@pytest.mark.parametrize("n", [1, 191, 192, 193, 230])
+def test_a_product_in_blocks_is_the_product(n: int) -> None:
+    x, _ = data(2, n, 1, 40)
+    torch.testing.assert_close(Moments.of(x).second, x @ x.mT)
