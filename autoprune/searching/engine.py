@@ -45,15 +45,16 @@ from autoprune.versions import versions
 
 __all__ = ["Engine", "Options", "Task"]
 
-PROFILE_FORWARDS = 8_000
-"""Images that the profile's output errors may cost where candidates are restored without a pass over data."""
+PROFILE_FORWARDS = 5_120
+"""Images that the profile's output errors may cost in all: with many groups each is measured on fewer, so
+that a profile's time grows with the depth of a network and not with its square."""
 PROFILE_MACS = {"cpu": 2e13, "cuda": 2e15}
-"""MACs that the profile's output errors may cost where every candidate is restored as the study does it."""
+"""MACs that they may cost where every candidate is restored as the study does it."""
 PASSES = 6
 """What restoring and judging a candidate on few images costs, in forward passes over them, rounded up."""
 RUNG_IMAGES = 256
 """Calibration images, and unseen ones, on which the rung below the measurement restores and judges."""
-LEAST_RUNG_IMAGES = 48
+LEAST_RUNG_IMAGES = 32
 RUNG_SHARE = 8
 """That rung takes at most one in so many of the calibration images: it has to be cheap."""
 MOST_CHUNKS = 32
@@ -201,7 +202,7 @@ class Engine:
 
     def _quick(self) -> Evaluator:
         """Restores candidates without a pass over data, and measures their output error on few images."""
-        images = min(RUNG_IMAGES, max(16, PROFILE_FORWARDS // self._measurements))
+        images = max(16, self._profile_images)
         error = OutputError(self.task.model, leading(self.task.probe, images))
         restore = self.reconstruction if self.data_free else RememberingIndependent()
         return Evaluator(self.bench, restore, self.task.metric, error)
@@ -220,8 +221,12 @@ class Engine:
     def _profiler(self) -> Evaluator:
         """Measures the profile's output errors: as a trial would where that is affordable."""
         cost = self._measurements * PASSES * max(self.cost.dense_macs, 1)
-        images = min(RUNG_IMAGES, int(PROFILE_MACS.get(self._device.type, 2e13) / cost))
+        images = min(self._profile_images, int(PROFILE_MACS.get(self._device.type, 2e13) / cost))
         return self._quick() if self.data_free or images < LEAST_RUNG_IMAGES else self._on_few(images)
+
+    @property
+    def _profile_images(self) -> int:
+        return min(RUNG_IMAGES, PROFILE_FORWARDS // self._measurements)
 
     @property
     def _measurements(self) -> int:
