@@ -203,3 +203,13 @@ def test_options_are_those_of_the_papers() -> None:
     assert options_of(strategies["fp-omp-search"])["measure"] == "last-layer-error"
     assert options_of(strategies["rate-derivation"])["rates"] == (0.5, 0.4, 0.3, 0.2, 0.1)
     assert set(options_of(Dispersion)) == {"exponent", "p_max"}
+
+
+@pytest.mark.parametrize("strategy", ["random", "nsga2", "tpe", "gp"])
+def test_optuna_s_samplers_start_from_the_knapsack_front_only_if_asked(
+    make_engine: MakeEngine, strategy: str
+) -> None:
+    knapsack = make_engine("residual").strategy.warm_start()
+    warm = make_engine("residual", strategy=strategy).strategy
+    cold = make_engine("residual", strategy=strategy, strategy_options={"warm": False}).strategy
+    assert warm.warm_start() == knapsack and cold.warm_start() == []
