@@ -23,20 +23,24 @@ SCORES = 8
 def choose(ring: Ring) -> Choice:
     import model_compression_toolkit  # noqa: F401  # absent: reported before the bisection hides it
 
-    low, high, best, reason = 0.0, 1.0, None, "no memory bound brings the MACs within the budget"
+    low, high, best = 0.0, 1.0, None
+    reasons = ["no memory bound that was tried brings the MACs within the budget"]
     for _ in range(RUNS):
         middle = (low + high) / 2
         try:
             network = pruned(ring, middle)
         except Exception as error:  # its logger raises bare exceptions for a bound that it cannot meet
-            reason, low = str(error).strip().splitlines()[0], middle
+            low = middle
+            reasons.append(f"at {middle:.1%} of the memory: {str(error).strip().splitlines()[0]}")
             continue
         if ring.fits(network):
             best, low = network, middle
         else:
             high = middle
+            share = ring.macs(network) / ring.session.engine.cost.dense_macs
+            reasons.append(f"at {middle:.1%} of the memory it keeps {share:.1%} of the MACs")
     if best is None:
-        raise LeftOut(reason)
+        raise LeftOut("; ".join(reasons))
     return Choice(best)
 
 
