@@ -21,7 +21,7 @@ from autoprune.reconstruction.targets import DenseTargets, record_targets
 from autoprune.registry import Registry
 
 POSITIONS_PER_IMAGE = 32
-"""Output positions per image that a sequential reconstruction fits; all, where there are fewer."""
+"""Output positions per image that a sequential reconstruction fits at least; all, where there are fewer."""
 
 
 @dataclass(frozen=True)

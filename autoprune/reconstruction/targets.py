@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ from autoprune.calibration.flow import Affine, Branch, Clamp, FlowHandler, FlowT
 from autoprune.calibration.taps import LayerCall
 from autoprune.data.inputs import Inputs
 from autoprune.graph.groups import Layer
+
+SAMPLES = 12
+"""A layer is fitted on so many positions per column it reads, where the images have them."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class DenseTargets:
 
     layers: tuple[Layer, ...]
     positions_per_image: int | None
+    images: int
     outputs: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     residual: set[str] = field(default_factory=set)
     cuts: dict[str, Cut] = field(default_factory=dict)
@@ -48,8 +53,14 @@ class DenseTargets:
     def grid(self, call: LayerCall, output: Tensor, chunk: int) -> Grid:
         """Where chunk number `chunk` looks at this layer; the offset moves from chunk to chunk."""
         if call.layer.name not in self._steps:
-            self._steps[call.layer.name] = grid_steps(positions(call, output), self.positions_per_image)
+            self._steps[call.layer.name] = grid_steps(positions(call, output), self._limit(call))
         return self.known_grid(call.layer, chunk)
+
+    def _limit(self, call: LayerCall) -> int | None:
+        """Positions per image: more where a layer reads many columns, lest the fit learns them by heart."""
+        if self.positions_per_image is None:
+            return None
+        return max(self.positions_per_image, math.ceil(SAMPLES * call.weight[0].numel() / self.images))
 
     def known_grid(self, layer: Layer, chunk: int) -> Grid:
         return Grid(self._steps[layer.name], chunk)
@@ -89,7 +100,7 @@ def record_targets(
     model: nn.Module, layers: Sequence[Layer], chunks: Sequence[Inputs], positions_per_image: int | None
 ) -> DenseTargets:
     """One pass of the dense network over the calibration chunks."""
-    targets = DenseTargets(tuple(layers), positions_per_image)
+    targets = DenseTargets(tuple(layers), positions_per_image, sum(chunk.size for chunk in chunks))
     for index, inputs in enumerate(chunks):
         with FlowTap(model, layers, _Recorder(targets, index)):
             inputs.call(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -22,6 +23,7 @@ from autoprune.graph import ChannelGraph, CostModel, verified_graph
 from autoprune.graph.groups import Kept
 from autoprune.progress import Progress, Silent
 from autoprune.reconstruction import Bench, Reconstruction, reconstructions
+from autoprune.reconstruction.base import POSITIONS_PER_IMAGE
 from autoprune.reconstruction.remembering import RememberingIndependent
 from autoprune.searching.artifacts import Artifacts, artifacts_of
 from autoprune.searching.evaluator import Evaluator, Metric, checked
@@ -55,6 +57,8 @@ PASSES = 6
 RUNG_IMAGES = 256
 """Calibration images, and unseen ones, on which the rung below the measurement restores and judges."""
 LEAST_RUNG_IMAGES = 32
+LEAST_SAMPLES = 4
+"""Positions per column of the widest layer below which a fit on few images says nothing of the real one."""
 RUNG_SHARE = 8
 """That rung takes at most one in so many of the calibration images: it has to be cheap."""
 MOST_CHUNKS = 32
@@ -222,7 +226,13 @@ class Engine:
         """Measures the profile's output errors: as a trial would where that is affordable."""
         cost = self._measurements * PASSES * max(self.cost.dense_macs, 1)
         images = min(self._profile_images, int(PROFILE_MACS.get(self._device.type, 2e13) / cost))
-        return self._quick() if self.data_free or images < LEAST_RUNG_IMAGES else self._on_few(images)
+        few = images < LEAST_RUNG_IMAGES or images * POSITIONS_PER_IMAGE < LEAST_SAMPLES * self._widest
+        return self._quick() if self.data_free or few else self._on_few(images)
+
+    @property
+    def _widest(self) -> int:
+        """Columns of the widest layer that reads pruned channels."""
+        return max(math.prod(layer.shape[1:]) for g in self.graph.groups for layer in self.graph.consumers(g))
 
     @property
     def _profile_images(self) -> int:
