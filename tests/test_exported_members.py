@@ -56,6 +56,7 @@ EXPORTED = {
         "restore",
     ],
     "autoprune.searching.strategies": [
+        "GP",
         "NSGA2",
         "TPE",
         "Dispersion",

@@ -44,7 +44,7 @@ def test_help_has_an_example(invoke: Invoke, command: str) -> None:
 
 def test_front_json_has_the_promised_fields(document: Document) -> None:
     found = document("front", "tiny.toml")
-    assert set(found) == {"study", "dense", "front"}
+    assert set(found) == {"study", "dense", "front", "fidelity"}
     assert {"macs", "params", "accuracy"} <= set(found["dense"])
     promised = (
         "trial macs macs_ratio params params_ratio accuracy accuracy_before_reconstruction widths rates "
