@@ -75,13 +75,14 @@ def test_candidates_are_trained_and_kept(tmp_path: Path) -> None:
     how: dict[str, Any] = {
         "recovery": "fine-tune", "training": training, "storage": storage, "artifacts": tmp_path / "kept",
         "training_options": {"epochs": 8, "augmentation": "none", "optimizer": "adam", "distillation": 1.0},
+        "min_kept": 0.4,
     }  # fmt: skip
     front = search(model, trials=1, **how)
     again = search(model, trials=2, **how)
     assert again.trials[0].to_json() == front.trials[0].to_json()
     assert [quality(point.build()) for point in again.trials] == [p.accuracy for p in again.trials]
     assert len(list((tmp_path / "kept").iterdir())) == 4
-    plain = search(trials=1)
+    plain = search(trials=1, min_kept=0.4)
     assert front.trials[0].widths == plain.trials[0].widths
     assert front.trials[0].accuracy > plain.trials[0].accuracy
     with pytest.raises(ConfigError, match="training must be a dataset"):
