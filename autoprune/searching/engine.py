@@ -57,6 +57,7 @@ PASSES = 6
 RUNG_IMAGES = 256
 """Calibration images, and unseen ones, on which the rung below the measurement restores and judges."""
 LEAST_RUNG_IMAGES = 32
+"""With fewer images the profile restores independently, on the second moments of all images."""
 LEAST_SAMPLES = 4
 """Positions per column of the widest layer below which a fit on few images says nothing of the real one."""
 RUNG_SHARE = 8

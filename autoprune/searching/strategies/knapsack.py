@@ -98,7 +98,7 @@ class KnapsackSampler(Proposer):
             best = min(drawn, key=_error)
             if self._may_enter(best, trials):
                 break
-        # All looked hopeless: the one that comes nearest to its like is still worth a trial.
+        # Where all targets looked hopeless, the best of the last one is measured all the same.
         others = [c for c in considered if c is not best and c.error is not None]
         self.tried[trial.number] = [self._told(candidate) for candidate in others]
         return to_parameters(self.problem.space, best.counts, best.batch)
