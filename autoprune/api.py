@@ -19,12 +19,12 @@ from autoprune.errors import ConfigError, ModelError
 from autoprune.models import fingerprint
 from autoprune.models.weights import check_finite
 from autoprune.progress import Progress
-from autoprune.searching.artifacts import open_artifacts
 from autoprune.searching.engine import Engine, Options, Task
 from autoprune.searching.front import Front
 from autoprune.searching.metrics import Accuracy
-from autoprune.searching.study import open_storage
 from autoprune.session import pick_device
+from autoprune.storing.artifacts import open_artifacts
+from autoprune.storing.storages import open_storage
 from autoprune.training.history import History
 
 

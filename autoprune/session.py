@@ -19,12 +19,12 @@ from autoprune.errors import ConfigError
 from autoprune.graph import ChannelGraph
 from autoprune.models import fingerprint, load_model
 from autoprune.progress import Progress, Silent
-from autoprune.searching.artifacts import open_artifacts
 from autoprune.searching.engine import Engine, Options, Task
 from autoprune.searching.front import Front, Point
 from autoprune.searching.gradients import Labelled
 from autoprune.searching.metrics import Accuracy
-from autoprune.searching.study import open_storage
+from autoprune.storing.artifacts import open_artifacts
+from autoprune.storing.storages import open_storage
 from autoprune.training.history import History
 
 

@@ -14,8 +14,8 @@ from autoprune.config import ModelConfig, StudyConfig
 from autoprune.errors import ConfigError, StudyError
 from autoprune.evaluation import evaluate_saved
 from autoprune.searching.engine import Options
-from autoprune.searching.study import open_storage
 from autoprune.session import Session, options_of, pick_device
+from autoprune.storing.storages import open_storage
 
 torch.set_num_threads(1)
 

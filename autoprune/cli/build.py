@@ -66,8 +66,9 @@ def build(
     Example: autoprune build studies/digits.toml --macs 0.5 --out pruned/
     """
     from autoprune.plan import check_output, make_plan, save_plan
-    from autoprune.searching.study import open_storage, read_front
+    from autoprune.searching.study import read_front
     from autoprune.session import Session
+    from autoprune.storing.storages import open_storage
 
     config = read_study(study, storage=storage)
     check_request(macs, params, trial)

@@ -47,8 +47,8 @@ def evaluate(
     """
     from autoprune.evaluation import evaluate_saved
     from autoprune.plan import read_plan
-    from autoprune.searching.study import open_storage
     from autoprune.session import Session
+    from autoprune.storing.storages import open_storage
 
     config = read_study(study, storage=storage)
     if plan is not None:

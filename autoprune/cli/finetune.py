@@ -58,8 +58,8 @@ def finetune(
     """
     from autoprune.finetuning import check_place, fine_tune_saved, with_training
     from autoprune.plan import read_plan
-    from autoprune.searching.study import open_storage
     from autoprune.session import Session
+    from autoprune.storing.storages import open_storage
 
     changes = {
         "epochs": epochs,

@@ -25,7 +25,6 @@ from autoprune.progress import Progress, Silent
 from autoprune.reconstruction import Bench, Reconstruction, reconstructions
 from autoprune.reconstruction.base import POSITIONS_PER_IMAGE
 from autoprune.reconstruction.remembering import RememberingIndependent
-from autoprune.searching.artifacts import Artifacts, artifacts_of
 from autoprune.searching.evaluator import Evaluator, Metric, checked
 from autoprune.searching.front import Dense, Front, Point
 from autoprune.searching.gradients import Labelled, self_labelled
@@ -37,8 +36,10 @@ from autoprune.searching.recovering import Recoverer, load_trained, study_histor
 from autoprune.searching.running import Run
 from autoprune.searching.space import Space, make_space
 from autoprune.searching.strategies import Problem, Strategy, strategies
-from autoprune.searching.study import front_of, open_storage, open_study
+from autoprune.searching.study import front_of, open_study
 from autoprune.searching.workshop import BenchWorkshop
+from autoprune.storing.artifacts import Artifacts, artifacts_of
+from autoprune.storing.storages import open_storage
 from autoprune.training.data import TrainingData
 from autoprune.training.history import History
 from autoprune.training.recording import record_history

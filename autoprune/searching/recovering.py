@@ -24,7 +24,7 @@ from autoprune.graph.slicing import Slicer
 from autoprune.graph.state import persistent_names, stored_state
 from autoprune.progress import Progress
 from autoprune.searching import attributes as attr
-from autoprune.searching.artifacts import Artifacts, read_tensors
+from autoprune.storing.artifacts import Artifacts, read_tensors
 from autoprune.training.data import TrainingData
 from autoprune.training.history import History
 from autoprune.training.recovery import Job, Recovery, Trained

@@ -13,8 +13,8 @@ from autoprune.data.inputs import Inputs, fast_batches
 from autoprune.graph.groups import Kept
 from autoprune.searching.allocate import allocate
 from autoprune.searching.engine import Engine
-from autoprune.searching.study import open_storage
 from autoprune.session import Session
+from autoprune.storing.storages import open_storage
 from timing import Work, forward, interleaved, medians
 
 Batches = Sequence[Inputs]

@@ -26,8 +26,8 @@ from typing import Any
 import torch
 
 from autoprune.searching.engine import Engine
-from autoprune.searching.study import open_storage
 from autoprune.session import Session
+from autoprune.storing.storages import open_storage
 from candidates import faster, knapsack_candidate, open_session, prepare, restoring
 from records import Record
 from stages import by_stage, outside, profiled

@@ -25,8 +25,8 @@ from autoprune.cli.progress import make_progress
 from autoprune.config import BudgetConfig, load_study
 from autoprune.finetuning import training_data, with_training
 from autoprune.searching.front import Point
-from autoprune.searching.study import open_storage
 from autoprune.session import Session
+from autoprune.storing.storages import open_storage
 from autoprune.training import fine_tune
 from autoprune.versions import versions
 

@@ -17,11 +17,11 @@ from autoprune.errors import ConfigError, DataError, StudyError
 from autoprune.graph import count_macs
 from autoprune.graph.capture import named_state
 from autoprune.searching import attributes as attr
-from autoprune.searching.artifacts import open_artifacts
 from autoprune.searching.engine import Engine
 from autoprune.searching.front import Front
 from autoprune.searching.recovering import load_trained
 from autoprune.searching.study import finished
+from autoprune.storing.artifacts import open_artifacts
 from autoprune.training.history import History, HistoryRecorder
 from autoprune.training.recoveries import recoveries
 from tests.small import NETWORKS

@@ -19,7 +19,8 @@ from autoprune.graph import count_macs
 from autoprune.searching import attributes as attr
 from autoprune.searching.engine import Engine
 from autoprune.searching.front import Front
-from autoprune.searching.study import finished, open_storage, read_front, sweep_dead
+from autoprune.searching.study import finished, read_front, sweep_dead
+from autoprune.storing.storages import open_storage
 from tests.small import NETWORKS
 
 MakeEngine = Callable[..., Engine]
