@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from autoprune.searching.engine import Engine, Options, Task
 from autoprune.searching.front import Front, Point
 from autoprune.searching.gradients import Labelled
 from autoprune.searching.metrics import Accuracy
+from autoprune.searching.running import never
 from autoprune.storing.artifacts import open_artifacts
 from autoprune.storing.storages import open_storage
 from autoprune.training.history import History
@@ -67,9 +68,20 @@ class Session:
     def graph(self) -> ChannelGraph:
         return self.engine.graph
 
-    def search(self, *, trials: int | None = None, timeout: float | None = None) -> Front:
-        """Continue the study to `trials` finished trials in total (the study file's number by default)."""
-        return self.engine.search(trials, timeout)
+    def search(
+        self,
+        *,
+        trials: int | None = None,
+        timeout: float | None = None,
+        stop: Callable[[], bool] = never,
+        run: str | None = None,
+    ) -> Front:
+        """Continue the study to `trials` finished trials in total (the study file's number by default).
+
+        Ends early after `timeout` seconds, when `stop()`, asked between trials, says so, or on a request
+        in the storage to stop this `run`, or all.
+        """
+        return self.engine.search(trials, timeout, stop, run)
 
     def front(self) -> Front:
         return self.engine.front()

@@ -30,7 +30,6 @@ OUTPUT_ERROR = "output_error"
 CRITERION = "criterion"
 BATCH = "batch_removal"
 PROVENANCE = "provenance"
-WORKER = "worker"
 PROXIES = "proxies"
 TRIED = "tried"
 # Only on a trained trial: the name of the recovery, and its artifacts.

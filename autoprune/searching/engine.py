@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
@@ -33,7 +33,7 @@ from autoprune.searching.options import Options, Task
 from autoprune.searching.outputs import OutputError
 from autoprune.searching.profile import MEASURED_SHARES, Profile, make_profile
 from autoprune.searching.recovering import Recoverer, load_trained, study_history
-from autoprune.searching.running import Run
+from autoprune.searching.running import Run, never
 from autoprune.searching.space import Space, make_space
 from autoprune.searching.strategies import Problem, Strategy, strategies
 from autoprune.searching.study import front_of, open_study
@@ -300,11 +300,20 @@ class Engine:
             versions=versions(),
         )
 
-    def search(self, trials: int | None = None, timeout: float | None = None) -> Front:
-        """Continue the study to `trials` finished trials in total, or until `timeout` seconds are over."""
+    def search(
+        self,
+        trials: int | None = None,
+        timeout: float | None = None,
+        stop: Callable[[], bool] = never,
+        run: str | None = None,
+    ) -> Front:
+        """Continue the study to `trials` finished trials in total, or until `timeout` seconds are over.
+
+        `stop()` is asked between trials; `run` names the run for requests that come through the storage.
+        """
         self.check()
         total = self.options.trials if trials is None else trials
-        Run(self, self.study).to(total, timeout)
+        Run(self, self.study).to(total, timeout, stop, run)
         return self.front()
 
     def front(self) -> Front:

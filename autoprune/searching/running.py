@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import random
 import time
+from collections.abc import Callable
 from typing import Protocol
 
-import optuna
 from optuna import Study, Trial
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
 
-from autoprune.errors import AutopruneError
+from autoprune.errors import StudyError
 from autoprune.graph import ChannelGraph, CostModel
 from autoprune.graph.groups import Kept
 from autoprune.progress import Progress, Stage
@@ -21,9 +25,24 @@ from autoprune.searching.profile import Profile
 from autoprune.searching.recovering import Record, Recoverer
 from autoprune.searching.space import Space
 from autoprune.searching.strategies import Strategy
-from autoprune.searching.study import finished, front_of, sweep_dead, worker_name
+from autoprune.searching.study import finished, front_of
+from autoprune.storing.marks import ERROR
+from autoprune.storing.pulses import INTERVAL, pulse
+from autoprune.storing.queueing import is_queued, missing, queue_once, suggest, take
+from autoprune.storing.stopping import StopWatch
+from autoprune.storing.sweeping import Sweeper
+from autoprune.storing.workers import new_worker
 from autoprune.training.recovery import Trained
 from autoprune.versions import versions
+
+_PAUSE = 0.3
+"""Seconds between two looks at what other workers do."""
+
+_log = logging.getLogger(__name__)
+
+
+def never() -> bool:
+    return False
 
 
 class Parts(Protocol):
@@ -58,47 +77,89 @@ class Parts(Protocol):
 
 
 class Run:
-    """One process at work on a study."""
+    """One worker on a study; others, in this process or elsewhere, may be at work on the same one."""
 
     def __init__(self, engine: Parts, study: Study) -> None:
         self.engine, self.study = engine, study
+        self._sweeper = Sweeper(study, carry=(attr.TRIED,))
 
-    def to(self, total: int, timeout: float | None) -> None:
-        """Go on until the study has `total` finished trials, or until `timeout` seconds are over."""
+    def to(
+        self, total: int, timeout: float | None, stop: Callable[[], bool] = never, run: str | None = None
+    ) -> None:
+        """Go on until the study has `total` finished trials, `timeout` seconds are over, or it is stopped.
+
+        Stopped by `stop()`, asked between trials, or by a request in the storage, see `storing.stopping`.
+        """
         end = None if timeout is None else time.monotonic() + timeout
-        sweep_dead(self.study)
-        done = len(finished(self.study))
-        if done >= total:
-            return
-        self._begin()
+        requests = StopWatch(self.study, run)
+        with new_worker() as worker:
+            self._sweeper.sweep()
+            if len(finished(self.study)) >= total:
+                return
+            queue_once(self.study, self.engine.strategy.warm_start())
+            self._work(worker, total, lambda: stop() or requests.asked() or _late(end))
+
+    def _work(self, worker: str, total: int, ended: Callable[[], bool]) -> None:
+        shown, swept = 0, time.monotonic()
         with self.engine.progress.stage("search", total) as stage:
-            stage.advance(done, self._note())
-            while not self._over(total, end):
-                self._trial(stage)
+            while True:
+                shown = self._show(stage, shown)
+                if self._complete(total) or ended():
+                    return
+                if time.monotonic() - swept > INTERVAL:
+                    self._sweeper.sweep()
+                    swept = time.monotonic()
+                if self._busy_elsewhere(total) or not self._trial(worker, total):
+                    # At random, so that workers that came at the same time do not do so again.
+                    time.sleep(_PAUSE * (0.5 + random.random()))
 
-    def _begin(self) -> None:
-        """Queue the warm start once; a run that was cut short while doing so completes it."""
-        if len(finished(self.study)) == 0:
-            for parameters in self.engine.strategy.warm_start():
-                self.study.enqueue_trial(parameters, skip_if_exists=True)
+    def _show(self, stage: Stage, shown: int) -> int:
+        """Bring the progress bar to the number of finished trials, whoever ran them."""
+        done = len(finished(self.study))
+        if done != shown or done == 0:
+            stage.advance(done - shown, self._note())
+        return done
 
-    def _over(self, total: int, end: float | None) -> bool:
+    def _complete(self, total: int) -> bool:
         trials = finished(self.study)
-        late = end is not None and time.monotonic() >= end
-        return late or len(trials) >= total or self.engine.strategy.done(trials)
+        return len(trials) >= total or self.engine.strategy.done(trials)
 
-    def _trial(self, stage: Stage) -> None:
+    def _busy_elsewhere(self, total: int) -> bool:
+        """Whether others work on all that is left; should they die, this worker takes over."""
+        if missing(self.study, total)[1] <= 0:
+            return True
+        states = (TrialState.COMPLETE, TrialState.RUNNING)
+        return self.engine.strategy.done(self.study.get_trials(deepcopy=False, states=states))
+
+    def _trial(self, worker: str, total: int) -> bool:
+        """Take and evaluate a trial; whether there was one."""
         self.study.sampler = self.engine.strategy.sampler(len(finished(self.study)))
-        trial = self.study.ask(distributions(self.engine.space, self.engine.options.batch_removal))
-        trial.set_user_attr(attr.WORKER, worker_name())
-        if tried := self.engine.strategy.tried(trial.number):
-            trial.set_user_attr(attr.TRIED, tried)
+        trial = take(self.study, worker, total)
+        if trial is None:
+            return False
         try:
-            self._evaluate(trial)
-        except AutopruneError:
-            self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            with pulse(self.study._storage, trial._trial_id):
+                self._propose(trial)
+                self._evaluate(trial)
+        except UpdateFinishedTrialError:
+            _log.warning("trial %d was held dead and is repeated by another worker", trial.number)
+        except StudyError:
+            # The storage itself may be the trouble; the next sweep finds the trial.
             raise
-        stage.advance(1, self._note())
+        except Exception as error:
+            trial.set_user_attr(ERROR, f"{type(error).__name__}: {error}"[:500])
+            self.study.tell(trial, state=TrialState.FAIL)
+            raise
+        return True
+
+    def _propose(self, trial: Trial) -> None:
+        """Parameters from the queue or the sampler. What was considered beside them is stored first: a
+        trial that is cut short later and repeated then knows it too."""
+        if not is_queued(trial):
+            _ = trial.relative_params
+            if tried := self.engine.strategy.tried(trial.number):
+                trial.set_user_attr(attr.TRIED, tried)
+        suggest(trial, distributions(self.engine.space, self.engine.options.batch_removal))
 
     def _evaluate(self, trial: Trial) -> None:
         engine, batch = self.engine, int(trial.params[BATCH_REMOVAL])
@@ -146,3 +207,7 @@ class Run:
         half = [point for point in front.trials if point.macs_ratio <= 0.5]
         chosen = max(half or front.trials, key=lambda point: point.accuracy, default=None)
         return "" if chosen is None else f"{chosen.accuracy:.1%} at {chosen.macs_ratio:.0%} MACs"
+
+
+def _late(end: float | None) -> bool:
+    return end is not None and time.monotonic() >= end

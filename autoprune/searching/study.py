@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -95,37 +93,6 @@ def check_schema(study: Study) -> None:
 def finished(study: Study) -> list[FrozenTrial]:
     """Completed trials in order of their numbers."""
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-
-
-def worker_name() -> str:
-    """Who runs a trial: host and process."""
-    return f"{socket.gethostname()}/{os.getpid()}"
-
-
-def sweep_dead(study: Study) -> int:
-    """Mark trials of dead processes of this host as failed and queue their candidates again; how many."""
-    dead = [t for t in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if _is_dead(t)]
-    for trial in dead:
-        study.tell(trial.number, state=TrialState.FAIL)
-        if trial.params:
-            study.enqueue_trial(dict(trial.params))
-    return len(dead)
-
-
-def _is_dead(trial: FrozenTrial) -> bool:
-    host, _, process = str(trial.user_attrs.get(attr.WORKER, "")).rpartition("/")
-    if not process.isdigit():
-        # It died before it could sign, or was never ours: nobody is known to work on it.
-        return True
-    if host != socket.gethostname():
-        return False
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return int(process) == os.getpid()
 
 
 def read_front(storage: str, name: str) -> Front:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ from autoprune.components import options_of
 from autoprune.criteria import group_view
 from autoprune.criteria.dispersion import kernel_dispersion
 from autoprune.errors import ConfigError
-from autoprune.searching import attributes as attr
 from autoprune.searching.engine import Engine
 from autoprune.searching.front import Front
 from autoprune.searching.parameters import BATCH_REMOVAL
 from autoprune.searching.strategies import Dispersion, strategies
 from autoprune.searching.strategies.uniform import scaled_rates
 from autoprune.searching.study import finished, read_front
+from autoprune.storing.marks import WORKER
 
 MakeEngine = Callable[..., Engine]
 
@@ -129,8 +130,8 @@ def test_workers_of_a_plan_share_it(make_engine: MakeEngine) -> None:
     study, strategy = engine.study, engine.strategy
     study.sampler = strategy.sampler(1)
     other = study.ask(study.get_trials()[0].distributions)
-    other.set_user_attr(attr.WORKER, "elsewhere/7")
-    engine.search(trials=2)
+    other.set_user_attr(WORKER, f"{socket.gethostname()}/1")
+    engine.search(trials=3, stop=lambda: len(finished(study)) == 2)
     second = finished(study)[1].params
     assert other.params != second and study.get_trials()[other.number].state is TrialState.RUNNING
 

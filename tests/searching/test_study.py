@@ -19,7 +19,8 @@ from autoprune.graph import count_macs
 from autoprune.searching import attributes as attr
 from autoprune.searching.engine import Engine
 from autoprune.searching.front import Front
-from autoprune.searching.study import finished, read_front, sweep_dead
+from autoprune.searching.study import finished, read_front
+from autoprune.storing.marks import WORKER
 from autoprune.storing.storages import open_storage
 from tests.small import NETWORKS
 
@@ -151,32 +152,6 @@ def test_the_strategy_and_the_number_of_trials_may_change(make_engine: MakeEngin
     assert len(make_engine(storage=path, trials=4, strategy="random").search().trials) == 4
 
 
-def test_trials_of_the_dead_are_swept_and_those_of_the_living_kept(make_engine: MakeEngine) -> None:
-    engine = make_engine(trials=3)
-    engine.search()
-    study = engine.study
-    child = subprocess.Popen([sys.executable, "-c", "pass"])
-    child.wait()
-    host = study.get_trials()[0].user_attrs[attr.WORKER].rpartition("/")[0]
-    owners = {"dead": f"{host}/{child.pid}", "init": f"{host}/1", "away": "elsewhere/7", "unsigned": None}
-    numbers = {}
-    for name, owner in owners.items():
-        trial = study.ask()
-        if owner is not None:
-            trial.set_user_attr(attr.WORKER, owner)
-        numbers[name] = trial.number
-    assert sweep_dead(study) == 2
-    states = {name: study.get_trials()[number].state for name, number in numbers.items()}
-    assert states == {
-        "dead": TrialState.FAIL,
-        "unsigned": TrialState.FAIL,
-        "init": TrialState.RUNNING,
-        "away": TrialState.RUNNING,
-    }
-    assert len(engine.front().trials) == 3, "a front can be read while trials run"
-    assert len(engine.search(trials=5).trials) == 5
-
-
 def test_attributes_are_plain_json_and_enough_to_build_again(make_engine: MakeEngine, tmp_path: Path) -> None:
     path = str(tmp_path / "study.journal")
     first = make_engine(storage=path, trials=3)
@@ -195,7 +170,7 @@ def test_attributes_are_plain_json_and_enough_to_build_again(make_engine: MakeEn
             attr.CRITERION,
             attr.BATCH,
             attr.PROVENANCE,
-            attr.WORKER,
+            WORKER,
         }
         assert set(stored[attr.PROVENANCE]) == {"model", "data", "seed", "versions"}
         kept = attr.unpack_all(stored[attr.KEPT])

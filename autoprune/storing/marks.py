@@ -1,0 +1,25 @@
+"""Names of the attributes with which workers sign, watch, repeat and stop trials."""
+
+from __future__ import annotations
+
+# On a trial
+WORKER = "worker"
+"""Who runs it: host/process/token."""
+INTENT = "intent/"
+"""Prefix: who is about to take it from the queue, for a worker may die between taking and signing."""
+PULSE = "pulse"
+"""A number that changes while its worker lives, on storages without heartbeats of their own."""
+LOST = "lost"
+"""Why its worker is held dead; such a trial is queued again once."""
+ERROR = "error"
+"""Why it failed for good: it is not queued again."""
+WITHDRAWN = "withdrawn"
+"""Why it was given up before it began: its candidate is evaluated elsewhere, or not needed."""
+ORIGIN = "origin"
+"""Where a queued candidate comes from, `warm/3` or `again/17`: of several trials the first one counts."""
+
+# On a study
+STOP = "autoprune.stop"
+"""The last request to stop: its `count`, and the `run` that it is for (None: everybody)."""
+WARM_START = "autoprune.warm_start"
+"""Number of candidates that were queued at the start, once all of them are."""

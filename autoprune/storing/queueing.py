@@ -1,0 +1,145 @@
+"""Which trial a worker takes next: queued candidates first, each once, and never more than are wanted."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna import Study, Trial
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from autoprune.storing.marks import INTENT, ORIGIN, WARM_START, WITHDRAWN, WORKER
+
+_TAKEN = (TrialState.COMPLETE, TrialState.RUNNING)
+
+
+def queue_once(study: Study, candidates: Sequence[Mapping[str, Any]]) -> None:
+    """Queue the candidates that a study starts with; what was cut short before is completed."""
+    if WARM_START in study.user_attrs:
+        return
+    trials = study.get_trials(deepcopy=False)
+    origins = {trial.user_attrs.get(ORIGIN) for trial in trials}
+    # A study of an earlier version has finished trials, and none of them says where it comes from.
+    if origins <= {None} and any(trial.state is TrialState.COMPLETE for trial in trials):
+        return
+    for number, parameters in enumerate(candidates):
+        if f"warm/{number}" not in origins:
+            study.enqueue_trial(
+                dict(parameters), user_attrs={ORIGIN: f"warm/{number}"}, skip_if_exists=origins <= {None}
+            )
+    study.set_user_attr(WARM_START, len(candidates))
+
+
+def missing(study: Study, total: int) -> tuple[int, int]:
+    """Finished trials that are still wanted, and those of them that nobody works on."""
+    states = [trial.state for trial in study.get_trials(deepcopy=False, states=_TAKEN)]
+    wanted = total - states.count(TrialState.COMPLETE)
+    return wanted, wanted - states.count(TrialState.RUNNING)
+
+
+def take(study: Study, worker: str, total: int) -> Trial | None:
+    """A trial for this worker, signed; None when it was not needed after all, so look again.
+
+    However many workers take at once, no more than `total` are ever finished or running and kept: whoever
+    looks last, after its own trial is there, sees all others.
+    """
+    # Samplers read the trials as they were when this was last reset.
+    study._thread_local.cached_all_trials = None
+    queued = _queued(study, worker)
+    trial_id = _born(study, worker) if queued is None else queued
+    if _others(study, trial_id) >= total:
+        withdraw(study, trial_id, "enough others")
+        return None
+    if (first := _first_of_origin(study, trial_id)) is not None:
+        withdraw(study, trial_id, f"trial {first} has the same candidate")
+        return None
+    return Trial(study, trial_id)
+
+
+def is_queued(trial: Trial) -> bool:
+    """Whether the trial came with its parameters."""
+    return "fixed_params" in trial.storage.get_trial_system_attrs(trial._trial_id)
+
+
+def suggest(trial: Trial, distributions: Mapping[str, BaseDistribution]) -> None:
+    """Give the trial its parameters: those queued with it, else the sampler's."""
+    for name, kind in distributions.items():
+        if isinstance(kind, FloatDistribution):
+            trial.suggest_float(name, kind.low, kind.high, step=kind.step, log=kind.log)
+        else:
+            assert isinstance(kind, CategoricalDistribution)
+            trial.suggest_categorical(name, kind.choices)
+
+
+def withdraw(study: Study, trial_id: int, reason: str) -> None:
+    """Give up a trial before it began; one from the queue goes back there."""
+    storage = study._storage
+    trial = storage.get_trial(trial_id)
+    try:
+        storage.set_trial_user_attr(trial_id, WITHDRAWN, reason)
+        storage.set_trial_state_values(trial_id, state=TrialState.FAIL)
+    except UpdateFinishedTrialError:
+        return
+    fixed = trial.system_attrs.get("fixed_params")
+    if fixed and reason == "enough others":
+        kept = {k: v for k, v in trial.user_attrs.items() if k != WORKER and not k.startswith(INTENT)}
+        study.enqueue_trial(dict(fixed), user_attrs=kept)
+
+
+def _queued(study: Study, worker: str) -> int | None:
+    """Take the first candidate of the queue; a repeated one stands where the lost one stood."""
+    storage = study._storage
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    for trial in sorted(waiting, key=_place):
+        try:
+            storage.set_trial_user_attr(trial._trial_id, INTENT + worker, 1)
+            if storage.set_trial_state_values(trial._trial_id, state=TrialState.RUNNING):
+                storage.set_trial_user_attr(trial._trial_id, WORKER, worker)
+                return trial._trial_id
+        except UpdateFinishedTrialError:
+            continue
+    return None
+
+
+def _born(study: Study, worker: str) -> int:
+    """A new running trial that is signed from its first moment."""
+    template = optuna.trial.FrozenTrial(
+        number=-1,
+        trial_id=-1,
+        state=TrialState.RUNNING,
+        value=None,
+        datetime_start=datetime.datetime.now(),
+        datetime_complete=None,
+        params={},
+        distributions={},
+        user_attrs={WORKER: worker},
+        system_attrs={},
+        intermediate_values={},
+    )
+    return study._storage.create_new_trial(study._study_id, template_trial=template)
+
+
+def _place(trial: FrozenTrial) -> tuple[int, int]:
+    origin = str(trial.user_attrs.get(ORIGIN, ""))
+    kind, _, number = origin.partition("/")
+    return (int(number) if kind == "again" and number.isdigit() else trial.number, trial.number)
+
+
+def _others(study: Study, trial_id: int) -> int:
+    return sum(trial._trial_id != trial_id for trial in study.get_trials(deepcopy=False, states=_TAKEN))
+
+
+def _first_of_origin(study: Study, trial_id: int) -> int | None:
+    """Number of an earlier trial with the candidate of this one, which another worker queued as well."""
+    trials = study.get_trials(deepcopy=False)
+    mine = next(trial for trial in trials if trial._trial_id == trial_id)
+    origin = mine.user_attrs.get(ORIGIN)
+    if origin is None:
+        return None
+    same = (t.number for t in trials if t.user_attrs.get(ORIGIN) == origin and WITHDRAWN not in t.user_attrs)
+    first = min(same)
+    return first if first < mine.number else None

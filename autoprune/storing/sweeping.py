@@ -1,0 +1,120 @@
+"""Dead workers: their trials are found, marked as failed, and their candidates queued again once.
+
+On one host a worker is dead when its process is gone. On others it is held dead when its signs of life
+stop: SQL servers watch heartbeats themselves, elsewhere the sweeper waits for a pulse to change, on its
+own clock, for the clocks of two hosts may differ.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from optuna import Study
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages._heartbeat import BaseHeartbeat
+from optuna.trial import FrozenTrial, TrialState
+
+from autoprune.storing.marks import ERROR, INTENT, LOST, ORIGIN, PULSE, WITHDRAWN, WORKER
+from autoprune.storing.pulses import has_pulses
+from autoprune.storing.workers import is_gone, lives_here
+
+GRACE = 60.0
+"""Seconds without a sign of life after which a worker on another host is held dead."""
+
+
+class Sweeper:
+    """Watches the running trials of one study. `carry` names attributes that a repeated trial inherits."""
+
+    def __init__(
+        self,
+        study: Study,
+        *,
+        carry: Collection[str] = (),
+        grace: float = GRACE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.study, self.carry, self.grace, self.clock = study, carry, grace, clock
+        self._seen: dict[int, tuple[Any, float]] = {}
+
+    def sweep(self) -> int:
+        """Fail the trials of dead workers and queue their candidates again; how many were failed."""
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        silent = _without_heartbeat(self.study)
+        failed = sum(self._fail(trial, silent) for trial in running)
+        self._queue_again()
+        return failed
+
+    def _fail(self, trial: FrozenTrial, silent: Collection[int]) -> bool:
+        reason = self._death(trial, silent)
+        if reason is None:
+            return False
+        storage = self.study._storage
+        try:
+            storage.set_trial_user_attr(trial._trial_id, LOST, reason)
+            storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+        except UpdateFinishedTrialError:
+            # Another sweeper, or the worker itself, was faster.
+            return False
+        return True
+
+    def _death(self, trial: FrozenTrial, silent: Collection[int]) -> str | None:
+        workers = _workers(trial.user_attrs)
+        if workers and all(is_gone(worker) for worker in workers):
+            return f"the process of worker {workers[0]} is gone"
+        if not has_pulses(self.study._storage):
+            # Memory and SQLite serve one host: whoever is not here is nowhere.
+            return None if any(map(lives_here, workers)) else "no process of this host works on it"
+        if trial._trial_id in silent or self._is_silent(trial):
+            return f"worker {', '.join(workers) or 'unknown'} gave no sign of life"
+        return None
+
+    def _is_silent(self, trial: FrozenTrial) -> bool:
+        sign = (trial.user_attrs.get(PULSE), len(trial.user_attrs))
+        known, since = self._seen.get(trial.number, (None, 0.0))
+        if sign != known:
+            self._seen[trial.number] = (sign, self.clock())
+            return False
+        # Where the storage has heartbeats, a signed trial is for them to judge.
+        watched = isinstance(self.study._storage, BaseHeartbeat) and WORKER in trial.user_attrs
+        return not watched and self.clock() - since >= self.grace
+
+    def _queue_again(self) -> None:
+        trials = self.study.get_trials(deepcopy=False)
+        origins = {trial.user_attrs.get(ORIGIN) for trial in trials}
+        for trial in trials:
+            if trial.state is TrialState.FAIL and _repeatable(trial) and again(trial) not in origins:
+                inherited = {name: trial.user_attrs[name] for name in self.carry if name in trial.user_attrs}
+                self.study.enqueue_trial(_parameters(trial), user_attrs={ORIGIN: again(trial), **inherited})
+
+
+def again(trial: FrozenTrial) -> str:
+    """Origin of the trial that repeats this one."""
+    return f"again/{trial.number}"
+
+
+def _repeatable(trial: FrozenTrial) -> bool:
+    marks = trial.user_attrs
+    once = str(marks.get(ORIGIN, "")).startswith("again/")
+    return LOST in marks and not once and not {ERROR, WITHDRAWN} & marks.keys() and bool(_parameters(trial))
+
+
+def _parameters(trial: FrozenTrial) -> dict[str, Any]:
+    """Those that it was queued with, else those that were drawn; a draw cut short is as good as none."""
+    fixed = trial.system_attrs.get("fixed_params")
+    return dict(fixed) if fixed else dict(trial.params)
+
+
+def _workers(marks: Mapping[str, Any]) -> list[str]:
+    if WORKER in marks:
+        return [str(marks[WORKER])]
+    return [name.removeprefix(INTENT) for name in marks if name.startswith(INTENT)]
+
+
+def _without_heartbeat(study: Study) -> Collection[int]:
+    """Ids of running trials whose heartbeat stopped, where the storage watches heartbeats."""
+    storage = study._storage
+    if not isinstance(storage, BaseHeartbeat) or storage.get_heartbeat_interval() is None:
+        return ()
+    return set(storage._get_stale_trial_ids(study._study_id))
