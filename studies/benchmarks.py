@@ -30,7 +30,7 @@ def open_engine(path: str, folder: str) -> Engine:
 
 def profile(engine: Engine) -> None:
     start = time.perf_counter()
-    _ = engine.bench
+    _ = len(engine.bench.statistics.moments)
     middle = time.perf_counter()
     _ = engine.profile
     end = time.perf_counter()

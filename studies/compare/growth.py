@@ -125,7 +125,7 @@ def measure(case: Case, value: int) -> Point:
     groups, moments, profile, forward = Watch(), Watch(), Watch(), Watch()
     groups.around(lambda: engine.graph)()
     before = peak_mb()
-    moments.around(lambda: engine.bench)()
+    moments.around(lambda: len(engine.bench.statistics.moments))()
     with forward.on(Evaluator, "restored"), forward.on(OutputError, "__init__", "__call__"):
         profile.around(lambda: engine.profile)()
     times = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import cProfile
 import pstats
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,7 +22,7 @@ OPERATORS: Mapping[str, tuple[str, ...]] = {
     "batch norm": ("batch_norm>",),
     "Cholesky and solve": ("cholesky", "solve", "pinv"),
     "matrix products": ("matmul", "baddbmm", " mm>", " bmm>"),
-    "waiting for threads": ("'acquire' of '_thread",),
+    "waiting for threads": ("'acquire' of '_thread", "'get' of '_queue"),
 }
 """Stage -> what the names of built-in functions contain."""
 
@@ -47,17 +48,29 @@ FILES: Mapping[str, tuple[str, ...]] = {
 
 WORK = (
     "convolutions and linear layers", "batch norm", "forward pass, the rest", "patch extraction",
-    "matrix products", "Cholesky and solve", "evaluation", "waiting for threads",
+    "matrix products", "Cholesky and solve", "evaluation",
 )  # fmt: skip
 """Stages that are forward passes and linear algebra, patches included."""
+WAITING = "waiting for threads"
+"""No work: what another thread does meanwhile is counted there."""
 OTHER = "other"
 
 
 def profiled(work: Callable[[], Any]) -> pstats.Stats:
-    """The profile of one call. Threads that it starts are seen as the time it waits for them."""
-    profile = cProfile.Profile()
-    profile.runcall(work)
-    return pstats.Stats(profile)
+    """The profile of one call, with the threads that begin in it."""
+    profiles = [cProfile.Profile()]
+
+    def begin(*event: object) -> None:
+        # The first event of a new thread; from here on the thread's own profile takes them.
+        profiles.append(cProfile.Profile())
+        profiles[-1].enable()
+
+    threading.setprofile(begin)
+    try:
+        profiles[0].runcall(work)
+    finally:
+        threading.setprofile(None)
+    return pstats.Stats(*profiles)
 
 
 def by_stage(stats: pstats.Stats) -> dict[str, float]:
@@ -73,7 +86,8 @@ def by_stage(stats: pstats.Stats) -> dict[str, float]:
 
 def outside(times: Mapping[str, float]) -> float:
     """Share of the time that is neither a forward pass nor linear algebra."""
-    return sum(value for stage, value in times.items() if stage not in WORK) / sum(times.values())
+    busy = {stage: value for stage, value in times.items() if stage != WAITING}
+    return sum(value for stage, value in busy.items() if stage not in WORK) / sum(busy.values())
 
 
 def stage_of(function: Function) -> str | None:

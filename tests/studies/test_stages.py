@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import nn
 
 import stages
-from stages import FILES, OPERATORS, OTHER, WORK, by_stage, outside, profiled, stage_of
+from stages import FILES, OPERATORS, OTHER, WAITING, WORK, by_stage, outside, profiled, stage_of
 
 
 def test_every_stage_of_work_is_one_that_functions_can_belong_to() -> None:
@@ -54,3 +55,16 @@ def test_a_forward_pass_is_all_work_and_a_pause_is_none() -> None:
     times = by_stage(profiled(lambda: network(images)))
     assert {"convolutions and linear layers", "batch norm"} <= set(times)
     assert outside(times) < 0.5 < outside({OTHER: 2.0, "batch norm": 1.0})
+
+
+def test_threads_are_seen_and_waiting_for_them_is_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "FILES", {"here": ("test_stages",)})
+
+    def work() -> None:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(time.sleep, 0.05).result()
+
+    times = by_stage(profiled(work))
+    assert times[WAITING] >= 0.04
+    assert sum(value for stage, value in times.items() if stage != WAITING) >= 0.04
+    assert outside({WAITING: 5.0, "batch norm": 3.0, OTHER: 1.0}) == 0.25
