@@ -11,7 +11,7 @@ In one run, interleaved, medians over --repeats, for the knapsack candidate at -
                              over a dense pass of the calibration images and a sliced one of the others
 
 Then a search of --trials with a journal file under cProfile: its time by stages, and the share of it that is
-neither forward pass nor linear algebra, over all threads. cProfile makes Python's own work look slower than it is.
+neither forward pass nor linear algebra, in all threads. cProfile makes what Python does look slower.
 """
 
 from __future__ import annotations
