@@ -2,4 +2,6 @@
 
 from autoprune.cli import main
 
-main()
+# Processes that a cluster starts import this module again.
+if __name__ == "__main__":
+    main()

@@ -38,6 +38,10 @@ class TrainingError(AutopruneError):
     """Training diverged, or a checkpoint belongs to another training."""
 
 
+class ExportError(AutopruneError):
+    """A network cannot be exported, or what was written does not compute the same."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """Message for a name that is in no table: the nearest valid one and all of them."""
     names = sorted(known)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from optuna import Study
 from optuna.storages import BaseStorage
 from torch import nn
 from torch.utils.data import Dataset, Subset
@@ -82,6 +83,10 @@ class Session:
         in the storage to stop this `run`, or all.
         """
         return self.engine.search(trials, timeout, stop, run)
+
+    def prepare(self) -> Study:
+        """The study, with what its workers share made already, see `Engine.prepare`."""
+        return self.engine.prepare()
 
     def front(self) -> Front:
         return self.engine.front()

@@ -41,6 +41,7 @@ EXPORTED = {
         "loss_curve",
         "readers",
     ],
+    "autoprune.exporting": ["FORMATS", "Exported", "check_export", "export"],
     "autoprune.reconstruction": [
         "Bench",
         "Casm",

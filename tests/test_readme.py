@@ -25,5 +25,8 @@ def test_the_study_file_is_valid_and_shows_the_defaults() -> None:
 
 def test_the_commands_exist() -> None:
     shown = set(re.findall(r"`autoprune (\w+) STUDY", README))
-    assert shown == {"search", "front", "build", "evaluate", "finetune", "groups"}
+    assert shown == {
+        *("search", "front", "studies", "stop", "dashboard"),
+        *("build", "evaluate", "finetune", "groups"),
+    }
     assert all(CliRunner().invoke(app, [name, "--help"]).exit_code == 0 for name in shown)

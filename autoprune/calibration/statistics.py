@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,30 @@ POSITIONS_PER_IMAGE = 32
 
 Neighbouring positions say nearly the same: on ResNet-20 a few gave the accuracy of all (studies/LOG.md).
 """
+
+
+class OnDemand(Mapping[str, Moments]):
+    """Second moments that `source()` makes, or reads, when they are first looked at."""
+
+    def __init__(self, source: Callable[[], Mapping[str, Moments]]) -> None:
+        self._source = source
+
+    @cached_property
+    def _moments(self) -> Mapping[str, Moments]:
+        return self._source()
+
+    def __getitem__(self, layer: str) -> Moments:
+        return self._moments[layer]
+
+    def __contains__(self, layer: object) -> bool:
+        # The inherited one would take a KeyError of the source for an answer.
+        return layer in self._moments
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._moments)
+
+    def __len__(self) -> int:
+        return len(self._moments)
 
 
 @dataclass

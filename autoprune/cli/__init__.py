@@ -6,12 +6,18 @@ import typer
 
 from autoprune.cli.build import build
 from autoprune.cli.commands import Commands
+from autoprune.cli.dashboard import dashboard
 from autoprune.cli.evaluate import evaluate
+from autoprune.cli.export import export
 from autoprune.cli.finetune import finetune
 from autoprune.cli.front import front
 from autoprune.cli.groups import GroupsCommand, groups
 from autoprune.cli.methods import methods
+from autoprune.cli.plot import plot
+from autoprune.cli.report import report
 from autoprune.cli.search import search
+from autoprune.cli.stop import stop
+from autoprune.cli.studies import studies
 
 app = typer.Typer(
     name="autoprune",
@@ -25,9 +31,15 @@ app = typer.Typer(
 )
 app.command()(search)
 app.command()(front)
+app.command()(report)
+app.command()(plot)
+app.command()(studies)
+app.command()(stop)
+app.command()(dashboard)
 app.command()(build)
 app.command()(evaluate)
 app.command()(finetune)
+app.command()(export)
 app.command(cls=GroupsCommand)(groups)
 app.command()(methods)
 

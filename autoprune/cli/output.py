@@ -32,5 +32,10 @@ def print_tables(*tables: RenderableType) -> None:
         console.print(table)
 
 
+def printable(text: str) -> str:
+    """Without what a terminal would obey: names in a storage may come from others."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
 def percent(share: float) -> str:
     return f"{share:.2%}".replace("%", " %")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
@@ -28,6 +29,34 @@ Timeout = Annotated[
 Seed = Annotated[
     int | None, typer.Option(min=0, help="Random seed, in place of the file's.", show_default=False)
 ]
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        "-w",
+        min=1,
+        metavar="N",
+        help="Processes that search at the same time. They share the CPUs of this machine; where it has "
+        "several CUDA devices, or with --device cuda, each takes the next one.",
+    ),
+]
+Backend = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Where the workers run: loky (processes of this machine), dask or ray (a cluster; needs the "
+        "extra of that name).",
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="The cluster, as tcp://host:8786 for Dask or host:6379 for Ray; without it a cluster is started "
+        "on this machine.",
+        show_default=False,
+    ),
+]
 
 
 def search(
@@ -35,6 +64,9 @@ def search(
     trials: Trials = None,
     timeout: Timeout = None,
     seed: Seed = None,
+    workers: Workers = 1,
+    backend: Backend = "loky",
+    scheduler: Scheduler = None,
     storage: Storage = None,
     device: Device = None,
     json: Json = False,
@@ -43,17 +75,25 @@ def search(
     """Search the Pareto front of accuracy against cost, and print it.
 
     The same command again continues the study, also after an interruption: finished trials are kept.
+    Ctrl-C lets the running trial finish, a second one stops at once. The same command on another host joins
+    the search, if the storage is a server that both reach.
 
-    Example: autoprune search studies/digits.toml --trials 200
+    Example: autoprune search studies/digits.toml --trials 200 --workers 4
     """
     from autoprune.cli.tables import front_table
-    from autoprune.session import Session
+    from autoprune.working import Crew, interruption
 
     config = read_study(study, storage=storage, trials=trials, seed=seed)
+    crew = Crew(config=config, workers=workers, backend=backend, scheduler=scheduler, device=device)
+    progress = make_progress(quiet)
+    end = None if timeout is None else time.time() + timeout
     with working():
-        session = Session.open(config, device=device, progress=make_progress(quiet))
-        front = session.search(timeout=timeout)
+        continue_to = crew.prepare(progress)
+        with interruption(progress.message) as interrupted:
+            front = continue_to(end, interrupted.asked)
     if json:
         print_json(front.to_json())
     else:
         print_tables(front_table(front))
+    if interrupted.asked():
+        raise KeyboardInterrupt

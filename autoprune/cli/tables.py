@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.table import Table
 from rich.text import Text
 
-from autoprune.cli.output import percent
+from autoprune.cli.output import percent, printable
+from autoprune.config import mask_url
 from autoprune.graph import Role
 from autoprune.searching.front import Front, Point
+from autoprune.searching.overview import Overview
 from autoprune.survey import Survey, owners
 
 SHOWN = 3
@@ -52,6 +56,37 @@ def _cells(point: Point) -> list[str | Text]:
         f"{point.params_ratio:.1%}",
         str(point.batch_removal),
         Text(point.criterion),
+    ]
+
+
+def studies_table(storage: str, overviews: Sequence[Overview]) -> Table:
+    """All studies of a storage and how far they are."""
+    caption = "Best: the most accurate trial with at most half of the MACs, else of all."
+    table = _table(f"{len(overviews)} studies in {mask_url(storage)}", caption)
+    table.add_column("study", overflow="fold")
+    counts = ("finished", "running", "waiting", "failed", "workers")
+    for name in (*counts, "best", "of MACs", "dense"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("last activity", no_wrap=True)
+    if not all(study.made_by_autoprune for study in overviews):
+        table.add_column("remark")
+    for study in overviews:
+        remark = "" if study.made_by_autoprune else "not made by autoprune, or not begun"
+        table.add_row(Text(printable(study.study)), *_progress(study), *([remark] if remark else []))
+    return table
+
+
+def _progress(study: Overview) -> list[str]:
+    lost = f" ({study.lost} lost)" if study.lost else ""
+    counts = [str(study.finished), str(study.running), str(study.waiting), f"{study.failed}{lost}"]
+    best, dense = study.best, study.dense_accuracy
+    measured = ["", ""] if best is None else [percent(best.accuracy), f"{best.macs_ratio:.1%}"]
+    return [
+        *counts,
+        str(len(study.workers)),
+        *measured,
+        "" if dense is None else percent(dense),
+        study.to_json()["last_activity"] or "",
     ]
 
 

@@ -54,7 +54,7 @@ def aliases(model: nn.Module) -> dict[str, str]:
 def capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> Program:
     """Trace `model` in eval mode. The model is not changed; a forward that fails is a ModelError."""
     try:
-        with evaluation_mode(model), warnings.catch_warnings(), _unlogged():
+        with evaluation_mode(model), warnings.catch_warnings(), unlogged():
             warnings.simplefilter("ignore")
             program = torch.export.export(model, args, dict(kwargs or {}), strict=False)
     except Exception as error:
@@ -73,7 +73,7 @@ def capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] |
 
 
 @contextmanager
-def _unlogged() -> Iterator[None]:
+def unlogged() -> Iterator[None]:
     """What torch logs and prints about a forward that it cannot trace is a page; the error is one line."""
     logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
     logger.addFilter(_nothing)

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from autoprune.errors import ModelError
+from autoprune.tensors import is_plain
 
 State = dict[str, Tensor]
 WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -74,7 +75,7 @@ def _publish(temporary: Path, path: Path) -> None:
 def _read_safetensors(path: Path) -> object:
     try:
         return safetensors.torch.load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, RuntimeError, KeyError) as error:
         raise ModelError(f"weights file '{path}' is not a readable safetensors file: {error}") from error
 
 
@@ -105,7 +106,11 @@ def _unwrapped(content: Any, path: Path) -> State:
     odd = [name for name in odd if not name.endswith(OPTIONAL)]
     if odd:
         raise ModelError(f"weights file '{path}' must hold only tensors, but not: {_listed(odd)}")
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    hollow = [name for name, value in tensors.items() if not is_plain(value)]
+    if hollow:
+        raise ModelError(f"weights file '{path}' must hold dense tensors, but not: {_listed(hollow)}")
+    return tensors
 
 
 def _without_prefix(state: State) -> State:

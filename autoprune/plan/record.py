@@ -5,10 +5,19 @@ A plan names no path and no code: everything in it is a number, a name of a tens
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from torch import nn
 
 from autoprune.errors import PlanError
@@ -23,6 +32,7 @@ SCHEMA: Literal[1] = 1
 
 Index = Annotated[int, Field(ge=0)]
 Indices = Annotated[list[Index], Field(min_length=1)]
+Width = Annotated[int, Field(ge=1)]
 
 
 class _Record(BaseModel):
@@ -71,7 +81,7 @@ class Plan(_Record):
     study: str
     trial: int
     model: str
-    widths: dict[str, int]
+    widths: dict[str, Width]
     kept: dict[str, Indices]
     tensors: dict[str, dict[str, Indices]]
     result: Result
@@ -79,6 +89,16 @@ class Plan(_Record):
     weights_sha256: str = ""
     reconstruction: dict[str, Any] = {}
     fine_tuning: list[FineTuning] = []
+
+    @model_validator(mode="after")
+    def _kept_channels_exist(self) -> Self:
+        for name, indices in self.kept.items():
+            rising = all(low < high for low, high in pairwise(indices))
+            if not rising or indices[-1] >= self.widths.get(name, 0):
+                raise ValueError(
+                    f"kept channels of group '{name[:60]}' should be strictly rising and below its width"
+                )
+        return self
 
     @model_serializer(mode="wrap")
     def _leave_out_what_did_not_happen(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -90,10 +110,9 @@ class Plan(_Record):
         """Every sliced dimension: tensor, dimension, kept indices. PlanError for one that is no number."""
         for tensor, dims in self.tensors.items():
             for dim, indices in dims.items():
-                if not (dim.isascii() and dim.isdigit()):
-                    raise PlanError(
-                        f"plan: dimensions of '{tensor}' must be numbers like '0', got '{dim}'."
-                    )
+                # One spelling each: '00' beside '0' would slice a dimension twice.
+                if not re.fullmatch("0|[1-9][0-9]?", dim):
+                    raise PlanError(f"plan: dimensions of '{tensor}' must be numbers like '0', got '{dim}'.")
                 yield tensor, int(dim), indices
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import safetensors.torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from autoprune.errors import PlanError
 from autoprune.graph.state import stored_state
 from autoprune.plan.record import SCHEMA, Plan
+from autoprune.tensors import read_safetensors
 
 PLAN_FILE = "plan.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -79,17 +79,21 @@ def read_weights(folder: str | Path, plan: Plan) -> dict[str, Tensor]:
     if hashlib.sha256(content).hexdigest() != plan.weights_sha256:
         raise PlanError(f"'{path}' is damaged or belongs to another plan; build the network again.")
     try:
-        return dict(safetensors.torch.load(content))
-    except (SafetensorError, ValueError, RuntimeError) as error:
+        return read_safetensors(content)
+    except ValueError as error:
         raise PlanError(f"'{path}' is not a readable safetensors file: {error}") from error
 
 
 def _read(folder: Path, name: str) -> bytes:
+    path = folder / name
     try:
-        return (folder / name).read_bytes()
+        # A pipe or a device in its place would never end.
+        if path.exists() and not path.is_file():
+            raise OSError(0, "it is no regular file")
+        return path.read_bytes()
     except OSError as error:
         raise PlanError(
-            f"'{folder / name}' cannot be read: {error.strerror}; give a folder that 'autoprune build' wrote."
+            f"'{path}' cannot be read: {error.strerror}; give a folder that 'autoprune build' wrote."
         ) from error
 
 

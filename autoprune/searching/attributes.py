@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,11 @@ IDENTITY = "autoprune.identity"
 DENSE = "autoprune.dense"
 DENSE_WIDTHS = "autoprune.dense_widths"
 VERSIONS = "autoprune.versions"
+FROZEN = "autoprune.frozen"
+"""What cannot be pruned and why: a list of {name, width, reason}. Absent in studies from before it."""
 STUDY_HISTORY = "autoprune.history"
+SHARED = "autoprune.shared."
+"""Prefix of the references to what one worker makes for all."""
 
 # On a trial
 WIDTHS = "widths"
@@ -48,14 +53,12 @@ def pack(kept: Tensor, width: int) -> str:
 
 def unpack(text: str) -> Tensor:
     """Sorted int64 indices from `pack`; StudyError when the text is damaged."""
-    try:
-        width, mask = text.split(":")
-        bits = int(mask, 16)
-        indices = [index for index in range(int(width)) if bits >> index & 1]
-        if bits >> int(width):
-            raise ValueError
-    except (ValueError, AttributeError):
-        raise StudyError(f"a stored channel mask should look like '64:ff3', got {text!r}.") from None
+    found = re.fullmatch("([0-9]{1,9}):([0-9a-f]+)", text) if isinstance(text, str) else None
+    bits = int(found[2], 16) if found else 0
+    if found is None or bits.bit_length() > int(found[1]):
+        raise StudyError(f"a stored channel mask should look like '64:ff3', got {str(text)[:60]!r}.")
+    # As many steps as the mask has digits, whatever width it claims.
+    indices = [index for index, bit in enumerate(reversed(f"{bits:b}")) if bit == "1"]
     return torch.tensor(indices, dtype=torch.int64)
 
 

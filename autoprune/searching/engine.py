@@ -14,13 +14,14 @@ from optuna import Study
 from optuna.storages import BaseStorage, InMemoryStorage
 from torch import nn
 
-from autoprune.calibration.statistics import calibrate
+from autoprune.calibration.moments import Moments
+from autoprune.calibration.statistics import OnDemand, Statistics, calibrate
 from autoprune.components import create
 from autoprune.criteria import Criterion, criteria
 from autoprune.data.inputs import Inputs, concatenate, fast_batches, leading
 from autoprune.errors import ConfigError, DataError
 from autoprune.graph import ChannelGraph, CostModel, verified_graph
-from autoprune.graph.groups import Kept
+from autoprune.graph.groups import Kept, Layer
 from autoprune.progress import Progress, Silent
 from autoprune.reconstruction import Bench, Reconstruction, reconstructions
 from autoprune.reconstruction.base import POSITIONS_PER_IMAGE
@@ -31,14 +32,17 @@ from autoprune.searching.gradients import Labelled, self_labelled
 from autoprune.searching.metrics import Accuracy
 from autoprune.searching.options import Options, Task
 from autoprune.searching.outputs import OutputError
+from autoprune.searching.packing import moment_bytes
 from autoprune.searching.profile import MEASURED_SHARES, Profile, make_profile
 from autoprune.searching.recovering import Recoverer, load_trained, study_history
 from autoprune.searching.running import Run, never
+from autoprune.searching.sharing import MOST_BYTES, Sharing, shared_moments, shared_profile
 from autoprune.searching.space import Space, make_space
 from autoprune.searching.strategies import Problem, Strategy, strategies
-from autoprune.searching.study import front_of, open_study
+from autoprune.searching.study import finished, front_of, open_study
 from autoprune.searching.workshop import BenchWorkshop
 from autoprune.storing.artifacts import Artifacts, artifacts_of
+from autoprune.storing.claims import Claims
 from autoprune.storing.storages import open_storage
 from autoprune.training.data import TrainingData
 from autoprune.training.history import History
@@ -123,21 +127,42 @@ class Engine:
 
     @cached_property
     def bench(self) -> Bench:
-        names = {layer.name for group in self.graph.groups for layer in self.graph.consumers(group)}
+        images = sum(chunk.size for chunk in self.task.chunks)
         # Without second moments nothing below can look at images by mistake.
-        layers = [layer for layer in self.graph.layers if layer.name in names and not self.data_free]
+        moments = {} if self.data_free else OnDemand(self._moments)
+        statistics = Statistics(moments, self.options.damping, images)
+        return Bench(self.task.model, self.graph, statistics, self.task.chunks, self.options.damping)
+
+    @cached_property
+    def sharing(self) -> Sharing:
+        """What the workers of the study make once for all."""
+        return Sharing(self.storage, lambda: self.study, self.artifacts, self.progress)
+
+    def _moments(self) -> Mapping[str, Moments]:
+        """Shared where trials read them: they may be large, and calibration is one pass."""
+        strategy, layers = strategies[self.options.strategy], self._readers
+        in_trials = self.reconstruction.needs_images or strategy.assesses
+        if not in_trials or moment_bytes(layers) > MOST_BYTES:
+            return self._calibrated()
+        images = sum(chunk.size for chunk in self.task.chunks)
+        return self.sharing.get(shared_moments(self._calibrated, layers, self._device, images=images))
+
+    def _calibrated(self) -> Mapping[str, Moments]:
         batches = [part for chunk in self.task.chunks for part in fast_batches(chunk)]
-        batches = batches[:1] if self.data_free else batches
-        images = sum(batch.size for batch in batches)
-        with self.progress.stage("calibrate", images) as stage:
-            statistics = calibrate(
+        with self.progress.stage("calibrate", sum(batch.size for batch in batches)) as stage:
+            return calibrate(
                 self.task.model,
-                layers,
+                self._readers,
                 batches,
                 damping=self.options.damping,
                 progress=stage.advance,
-            )
-        return Bench(self.task.model, self.graph, statistics, self.task.chunks, self.options.damping)
+            ).moments
+
+    @property
+    def _readers(self) -> list[Layer]:
+        """Layers that read pruned channels, in order of execution."""
+        names = {layer.name for group in self.graph.groups for layer in self.graph.consumers(group)}
+        return [layer for layer in self.graph.layers if layer.name in names]
 
     @cached_property
     def recoverer(self) -> Recoverer:
@@ -161,7 +186,8 @@ class Engine:
     @cached_property
     def history(self) -> History:
         """Of the dense network's training: as given, or recorded once in the study's first search."""
-        history = study_history(self.study, self.artifacts, lambda: self.task.history or self._recorded())
+        claims = Claims(self.study, self.progress.message)
+        history = study_history(claims, self.artifacts, lambda: self.task.history or self._recorded())
         return history.check(self.task.model, self.graph, "the history of the study")
 
     def _recorded(self) -> History:
@@ -234,7 +260,7 @@ class Engine:
     @property
     def _widest(self) -> int:
         """Columns of the widest layer that reads pruned channels."""
-        return max(math.prod(layer.shape[1:]) for g in self.graph.groups for layer in self.graph.consumers(g))
+        return max(math.prod(layer.shape[1:]) for layer in self._readers)
 
     @property
     def _profile_images(self) -> int:
@@ -250,7 +276,22 @@ class Engine:
 
     @cached_property
     def profile(self) -> Profile:
+        options, task = self.options, self.task
+        return self.sharing.get(
+            shared_profile(
+                self._profiled,
+                self.graph.widths,
+                options.batch_removal,
+                seed=options.seed,
+                images=[sum(inputs.size for inputs in part) for part in (task.chunks, task.probe)],
+                history=self.history.fingerprint if self.criterion.needs_history else None,
+            )
+        )
+
+    def _profiled(self) -> Profile:
         groups, judge = len(self.graph.groups), self._profiler()
+        # Made now, so that calibration is a stage before this one.
+        _ = len(self.bench.statistics.moments)
         with self.progress.stage("profile", groups) as stage:
             return make_profile(
                 self.bench,
@@ -298,7 +339,20 @@ class Engine:
             dense=self._dense,
             dense_widths=self.graph.widths,
             versions=versions(),
+            frozen=[{"name": f.name, "width": f.width, "reason": f.reason} for f in self.graph.frozen],
         )
+
+    def prepare(self) -> Study:
+        """The study, with what its workers share made already: curves and the candidates it starts with.
+
+        Nothing is made for a study that has all its trials.
+        """
+        self.check()
+        self.sharing.active = True
+        if len(finished(self.study)) < self.options.trials:
+            _ = self.profile
+            Run(self, self.study).start()
+        return self.study
 
     def search(
         self,
@@ -312,6 +366,7 @@ class Engine:
         `stop()` is asked between trials; `run` names the run for requests that come through the storage.
         """
         self.check()
+        self.sharing.active = True
         total = self.options.trials if trials is None else trials
         Run(self, self.study).to(total, timeout, stop, run)
         return self.front()

@@ -27,6 +27,13 @@ def history(
     points: Sequence[tuple[float, float]], *, accuracy: float = 0.0, cost: float = 1.0
 ) -> np.ndarray:
     """Hypervolume after each of the points in order, (points,); never falls."""
-    return np.array(
-        [hypervolume(points[: i + 1], accuracy=accuracy, cost=cost) for i in range(len(points))]
-    )
+    best: list[tuple[float, float]] = []
+    volumes: list[float] = []
+    for a, c in points:
+        # Most points are beaten by one before them, and change nothing.
+        if not volumes or not any(other >= a and less <= c for other, less in best):
+            best = [(other, less) for other, less in best if other > a or less < c] + [(a, c)]
+            volumes.append(hypervolume(best, accuracy=accuracy, cost=cost))
+        else:
+            volumes.append(volumes[-1])
+    return np.array(volumes)

@@ -99,7 +99,7 @@ def layer_error(
         own = criterion.loss(view, order)
         curve = share_gone(view.filters.double().square().sum(1), order) if own is None else own
     # Rounding must not make a wider group look worse.
-    return np.maximum.accumulate(np.maximum(curve.numpy(), 0.0)[::-1])[::-1]
+    return _falling(np.maximum(curve.numpy(), 0.0))
 
 
 def _measure(
@@ -124,4 +124,9 @@ def carried(curve: np.ndarray, points: Iterable[tuple[float, float]]) -> np.ndar
     ys = np.maximum.accumulate(ys)
     y = np.interp(x, xs, ys) + np.minimum(x - xs[0], 0.0) + np.maximum(x - xs[-1], 0.0)
     result = np.where(curve > 0, np.exp(y), 0.0)
-    return np.asarray(np.maximum.accumulate(result[::-1])[::-1])
+    return _falling(result)
+
+
+def _falling(curve: np.ndarray) -> np.ndarray:
+    """No value below one that follows; a plain array, as one that was stored and read."""
+    return np.ascontiguousarray(np.maximum.accumulate(curve[::-1])[::-1])

@@ -13,7 +13,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from optuna import Study, Trial
+from optuna import Trial
 from torch import Tensor, nn
 
 from autoprune.config import TrainingConfig
@@ -25,6 +25,7 @@ from autoprune.graph.state import persistent_names, stored_state
 from autoprune.progress import Progress
 from autoprune.searching import attributes as attr
 from autoprune.storing.artifacts import Artifacts, read_tensors
+from autoprune.storing.claims import Claims
 from autoprune.training.data import TrainingData
 from autoprune.training.history import History
 from autoprune.training.recovery import Job, Recovery, Trained
@@ -143,11 +144,19 @@ def _history(artifacts: Artifacts, number: int, attributes: Mapping[str, Any], r
     return _read_history(artifacts, attributes[attr.HISTORY], f"the history of trial {number}", remedy)
 
 
-def study_history(study: Study, artifacts: Artifacts, make: Callable[[], History]) -> History:
+def study_history(claims: Claims, artifacts: Artifacts, make: Callable[[], History]) -> History:
     """The history of the dense network as the study has it; `make()` gives it once, then it is stored."""
-    if attr.STUDY_HISTORY not in study.user_attrs:
-        made = make().to_bytes()
-        study.set_user_attr(attr.STUDY_HISTORY, artifacts.save(study, "history.safetensors", made))
+    study = claims.study
+
+    def stored() -> bool:
+        return attr.STUDY_HISTORY in study.user_attrs
+
+    if not stored():
+        with claims.turn(attr.STUDY_HISTORY, "the history of the study", stored) as mine:
+            # Another may have finished just before the claim.
+            if mine and not stored():
+                made = make().to_bytes()
+                study.set_user_attr(attr.STUDY_HISTORY, artifacts.save(study, "history.safetensors", made))
     remedy = "restore the folder of artifacts from a copy, or search again under another study name."
     return _read_history(artifacts, study.user_attrs[attr.STUDY_HISTORY], "the history of the study", remedy)
 

@@ -26,9 +26,10 @@ from autoprune.searching.recovering import Record, Recoverer
 from autoprune.searching.space import Space
 from autoprune.searching.strategies import Strategy
 from autoprune.searching.study import finished, front_of
-from autoprune.storing.marks import ERROR
+from autoprune.storing.claims import Claims
+from autoprune.storing.marks import ERROR, WARM_START
 from autoprune.storing.pulses import INTERVAL, pulse
-from autoprune.storing.queueing import is_queued, missing, queue_once, suggest, take
+from autoprune.storing.queueing import is_queued, missing, queue_once, rank, suggest, take
 from autoprune.storing.stopping import StopWatch
 from autoprune.storing.sweeping import Sweeper
 from autoprune.storing.workers import new_worker
@@ -96,8 +97,19 @@ class Run:
             self._sweeper.sweep()
             if len(finished(self.study)) >= total:
                 return
-            queue_once(self.study, self.engine.strategy.warm_start())
+            self.start()
             self._work(worker, total, lambda: stop() or requests.asked() or _late(end))
+
+    def start(self) -> None:
+        """Queue the candidates that the study starts with, unless they have been."""
+
+        def queued() -> bool:
+            return WARM_START in self.study.user_attrs
+
+        claims = Claims(self.study, self.engine.progress.message)
+        with claims.turn(WARM_START, "the first candidates", queued) as mine:
+            if mine:
+                queue_once(self.study, self.engine.strategy.warm_start())
 
     def _work(self, worker: str, total: int, ended: Callable[[], bool]) -> None:
         shown, swept = 0, time.monotonic()
@@ -117,7 +129,7 @@ class Run:
         """Bring the progress bar to the number of finished trials, whoever ran them."""
         done = len(finished(self.study))
         if done != shown or done == 0:
-            stage.advance(done - shown, self._note())
+            stage.advance(done - shown, best_so_far(self.study))
         return done
 
     def _complete(self, total: int) -> bool:
@@ -133,12 +145,13 @@ class Run:
 
     def _trial(self, worker: str, total: int) -> bool:
         """Take and evaluate a trial; whether there was one."""
-        self.study.sampler = self.engine.strategy.sampler(len(finished(self.study)))
-        trial = take(self.study, worker, total)
-        if trial is None:
+        trial_id = take(self.study, worker, total)
+        if trial_id is None:
             return False
+        self.study.sampler = self.engine.strategy.sampler(rank(self.study, trial_id))
+        trial = Trial(self.study, trial_id)
         try:
-            with pulse(self.study._storage, trial._trial_id):
+            with pulse(self.study._storage, trial_id):
                 self._propose(trial)
                 self._evaluate(trial)
         except UpdateFinishedTrialError:
@@ -201,12 +214,13 @@ class Run:
         measured = self.engine.evaluator.measure_trained(trained.network, trained.kept, joins)
         return trained.kept, measured, record
 
-    def _note(self) -> str:
-        """Best point so far, for the progress bar."""
-        front = front_of(self.study)
-        half = [point for point in front.trials if point.macs_ratio <= 0.5]
-        chosen = max(half or front.trials, key=lambda point: point.accuracy, default=None)
-        return "" if chosen is None else f"{chosen.accuracy:.1%} at {chosen.macs_ratio:.0%} MACs"
+
+def best_so_far(study: Study) -> str:
+    """The note beside the progress bar: the best point of at most half the MACs, else of all."""
+    front = front_of(study)
+    half = [point for point in front.trials if point.macs_ratio <= 0.5]
+    chosen = max(half or front.trials, key=lambda point: point.accuracy, default=None)
+    return "" if chosen is None else f"{chosen.accuracy:.1%} at {chosen.macs_ratio:.0%} MACs"
 
 
 def _late(end: float | None) -> bool:

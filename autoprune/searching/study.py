@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -18,6 +18,7 @@ from autoprune.errors import StudyError
 from autoprune.searching import attributes as attr
 from autoprune.searching.front import Dense, Front, Point
 from autoprune.searching.space import rates_of
+from autoprune.searching.stored import read_dense, read_trial, read_widths
 from autoprune.storing.storages import open_storage
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
@@ -32,6 +33,7 @@ def open_study(
     dense: Callable[[], Dense],
     dense_widths: Mapping[str, int],
     versions: Mapping[str, str],
+    frozen: Sequence[Mapping[str, Any]] = (),
 ) -> Study:
     """The study of this name, created if absent; StudyError naming the fields if made for another search."""
     study = _loaded_or_created(storage, name)
@@ -39,9 +41,9 @@ def open_study(
     if attr.IDENTITY not in stored:
         if study.get_trials(deepcopy=False):
             raise StudyError(f"study '{name}' was not made by autoprune; choose another name or storage.")
-        _describe(study, identity, dense(), dense_widths, versions)
+        _describe(study, identity, dense(), dense_widths, versions, frozen)
         return study
-    check_schema(study)
+    check_ours(study)
     changed = differences(stored[attr.IDENTITY], identity)
     if changed:
         raise StudyError(
@@ -71,11 +73,13 @@ def _describe(
     dense: Dense,
     dense_widths: Mapping[str, int],
     versions: Mapping[str, str],
+    frozen: Sequence[Mapping[str, Any]],
 ) -> None:
     study.set_user_attr(attr.SCHEMA_VERSION, attr.SCHEMA)
     study.set_user_attr(attr.VERSIONS, dict(versions))
     study.set_user_attr(attr.DENSE, vars(dense))
     study.set_user_attr(attr.DENSE_WIDTHS, dict(dense_widths))
+    study.set_user_attr(attr.FROZEN, [dict(group) for group in frozen])
     # Last: its presence says that the description is complete.
     study.set_user_attr(attr.IDENTITY, dict(identity))
 
@@ -90,6 +94,13 @@ def check_schema(study: Study) -> None:
         )
 
 
+def check_ours(study: Study) -> None:
+    """StudyError for a study that autoprune did not make, or not completely, or in another version."""
+    if not isinstance(study.user_attrs.get(attr.IDENTITY), Mapping):
+        raise StudyError(f"study '{study.study_name}' was not made by autoprune, or has not begun.")
+    check_schema(study)
+
+
 def finished(study: Study) -> list[FrozenTrial]:
     """Completed trials in order of their numbers."""
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -97,60 +108,63 @@ def finished(study: Study) -> list[FrozenTrial]:
 
 def read_front(storage: str, name: str) -> Front:
     """The front of a stored study, from storage alone; StudyError when it is absent or not ours."""
+    return front_of(stored_study(storage, name))
+
+
+def stored_study(storage: str, name: str) -> Study:
+    """A study that exists, whoever made it; StudyError naming those that do when it does not."""
     opened = open_storage(storage, create=False)
     try:
-        study = optuna.load_study(storage=opened, study_name=name)
+        return optuna.load_study(storage=opened, study_name=name)
     except KeyError:
         names = ", ".join(optuna.get_all_study_names(opened)) or "none"
         raise StudyError(
             f"storage '{mask_url(storage)}' holds no study '{name}'; it holds: {names}."
         ) from None
-    return front_of(study)
 
 
 def front_of(study: Study) -> Front:
     """Everything that the study's finished trials say."""
-    if attr.IDENTITY not in study.user_attrs:
-        raise StudyError(f"study '{study.study_name}' was not made by autoprune, or has not begun.")
-    check_schema(study)
-    dense = Dense(**study.user_attrs[attr.DENSE])
-    widths = study.user_attrs[attr.DENSE_WIDTHS]
+    check_ours(study)
+    dense, widths = read_dense(study), read_widths(study)
     return Front(study.study_name, dense, [point_of(trial, dense, widths) for trial in finished(study)])
 
 
 def point_of(trial: FrozenTrial, dense: Dense, dense_widths: Mapping[str, int]) -> Point:
-    stored = trial.user_attrs
-    try:
-        costs, widths = stored[attr.COSTS], stored[attr.WIDTHS]
-        return Point(
-            trial=trial.number,
-            macs=costs["macs"],
-            macs_ratio=costs["macs"] / dense.macs,
-            params=costs["params"],
-            params_ratio=costs["params"] / dense.params,
-            bytes=costs["bytes"],
-            accuracy=trial.values[0],
-            accuracy_before_reconstruction=stored[attr.BEFORE],
-            output_error=stored[attr.OUTPUT_ERROR],
-            widths=widths,
-            rates=rates_of(widths, dense_widths),
-            batch_removal=stored[attr.BATCH],
-            criterion=stored[attr.CRITERION],
-            kept=_Masks(stored[attr.KEPT]),
-            proxies=stored.get(attr.PROXIES, {}),
-        )
-    except (KeyError, TypeError, IndexError) as error:
-        raise StudyError(f"trial {trial.number} of the study is damaged: {error!r} is missing.") from error
+    stored = read_trial(trial, dense_widths)
+    return Point(
+        trial=trial.number,
+        macs=stored.costs.macs,
+        macs_ratio=stored.costs.macs / dense.macs,
+        params=stored.costs.params,
+        params_ratio=stored.costs.params / dense.params,
+        bytes=stored.costs.bytes,
+        accuracy=trial.values[0],
+        accuracy_before_reconstruction=stored.accuracy_before_reconstruction,
+        output_error=stored.output_error,
+        widths=stored.widths,
+        rates=rates_of(stored.widths, dense_widths),
+        batch_removal=stored.batch_removal,
+        criterion=stored.criterion,
+        kept=_Masks(stored.kept, stored.widths),
+        proxies=stored.proxies,
+    )
 
 
 class _Masks(Mapping[str, Tensor]):
     """Kept channels, unpacked only when they are asked for: a front table needs none."""
 
-    def __init__(self, packed: Mapping[str, str]) -> None:
-        self._packed = packed
+    def __init__(self, packed: Mapping[str, str], widths: Mapping[str, int]) -> None:
+        self._packed, self._widths = packed, widths
 
     def __getitem__(self, name: str) -> Tensor:
-        return attr.unpack(self._packed[name])
+        kept = attr.unpack(self._packed[name])
+        if len(kept) != self._widths[name]:
+            raise StudyError(
+                f"a trial of the study is damaged: it keeps {self._widths[name]} channels of group '{name}', "
+                f"but its mask says {len(kept)}."
+            )
+        return kept
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._packed)

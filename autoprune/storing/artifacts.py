@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-import safetensors.torch
 from optuna import Study, Trial
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.storages import BaseStorage, InMemoryStorage
-from safetensors import SafetensorError
-from sqlalchemy.engine import make_url
 from torch import Tensor
 
 from autoprune.config import mask_url
 from autoprune.errors import StudyError
+from autoprune.storing.s3 import S3Store
+from autoprune.storing.storages import parsed
+from autoprune.tensors import read_safetensors
 
 Reference = dict[str, str]
 """How a study names an artifact: its Optuna id under `artifact`, and its `sha256`."""
@@ -57,8 +59,16 @@ class MemoryStore:
 class Artifacts:
     """Saves and loads the artifacts of one study. `store` None: there is no place for them, for `reason`."""
 
-    def __init__(self, store: Store | None, folder: Path | None = None, reason: str = "") -> None:
+    def __init__(
+        self, store: Store | None, folder: Path | None = None, reason: str = "", place: str = ""
+    ) -> None:
         self._store, self._folder, self._reason = store, folder, reason
+        self._place = place or str(folder or "")
+
+    @property
+    def store(self) -> Store | None:
+        """Where they lie, for other programs that read them; None where there is no place."""
+        return self._store
 
     def check(self) -> None:
         """StudyError unless there is a place to keep artifacts; cheap, so call it before any long work."""
@@ -67,23 +77,32 @@ class Artifacts:
 
     def save(self, owner: Study | Trial, name: str, content: bytes) -> Reference:
         """Store bytes under a study or a trial; what to write into its attributes."""
+        with self._writing() as store, tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_bytes(content)
+            number = upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=owner)
+        return {"artifact": number, "sha256": hashlib.sha256(content).hexdigest()}
+
+    def replace(self, reference: Any, content: bytes) -> Reference:
+        """Other bytes in the place of an artifact; its new reference."""
+        number, _ = _read_reference(reference, "the artifact")
+        with self._writing() as store:
+            store.write(number, io.BytesIO(content))
+        return {"artifact": number, "sha256": hashlib.sha256(content).hexdigest()}
+
+    @contextmanager
+    def _writing(self) -> Iterator[Store]:
         self.check()
         assert self._store is not None
         try:
             if self._folder is not None:
                 self._folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / name
-                path.write_bytes(content)
-                number = upload_artifact(
-                    artifact_store=self._store, file_path=str(path), study_or_trial=owner
-                )
+            yield self._store
         except OSError as error:
             raise StudyError(
                 f"artifacts cannot be written to '{self._folder}': {error.strerror}; set 'artifacts' in the "
                 "study file to another folder."
             ) from error
-        return {"artifact": number, "sha256": hashlib.sha256(content).hexdigest()}
 
     def load(self, reference: Any, what: str, remedy: str) -> bytes:
         """The bytes of an artifact; StudyError where they are missing or not those that were saved.
@@ -97,7 +116,7 @@ class Artifacts:
             with self._store.open_reader(number) as file:
                 content = file.read()
         except (ArtifactNotFound, OSError, ValueError):
-            place = f" in '{self._folder}'" if self._folder is not None else ""
+            place = f" in '{self._place}'" if self._place else ""
             text = f"{what} should be artifact {number}{place}, but it is missing; {remedy}"
             raise StudyError(text) from None
         if hashlib.sha256(content).hexdigest() != digest:
@@ -115,18 +134,27 @@ def artifacts_of(storage: str | BaseStorage | None) -> Artifacts:
 def open_artifacts(folder: str | None, storage: str | None) -> Artifacts:
     """The artifacts of the study in `storage`: in `folder`, or beside the storage's own file, or in memory.
 
-    Creates nothing. A storage on a server has no file, so it needs a folder once there is something to keep.
+    `folder` may also be a bucket, `s3://bucket/prefix`. Creates nothing. A storage on a server has no file,
+    so it needs a folder once there is something to keep.
     """
+    if folder is not None and "://" in folder:
+        return _in_bucket(folder)
     place = _beside(storage) if folder is None else Path(folder).expanduser()
     if place is not None:
         return Artifacts(FileSystemArtifactStore(place), place)
-    if storage is None or make_url(storage).get_backend_name() == "sqlite":
+    if storage is None or parsed(storage).get_backend_name() == "sqlite":
         return Artifacts(MemoryStore())
     reason = (
         f"storage '{mask_url(storage)}' has no folder for artifacts (trained weights, histories); set "
-        "'artifacts' in the study file to a folder that all workers share."
+        "'artifacts' in the study file to a folder that all workers share, or to s3://bucket/prefix."
     )
     return Artifacts(None, reason=reason)
+
+
+def _in_bucket(place: str) -> Artifacts:
+    if not place.startswith("s3://"):
+        raise StudyError(f"artifacts '{mask_url(place)}' should be a folder or s3://bucket/prefix.")
+    return Artifacts(S3Store(place), place=place)
 
 
 def _beside(storage: str | None) -> Path | None:
@@ -134,7 +162,7 @@ def _beside(storage: str | None) -> Path | None:
         return None
     if "://" not in storage:
         return Path(f"{storage}.artifacts")
-    url = make_url(storage)
+    url = parsed(storage)
     is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
     return Path(f"{url.database}.artifacts") if is_file else None
 
@@ -142,14 +170,15 @@ def _beside(storage: str | None) -> Path | None:
 def read_tensors(content: bytes, what: str) -> dict[str, Tensor]:
     """The tensors of a safetensors artifact, on the CPU."""
     try:
-        return dict(safetensors.torch.load(content))
-    except (SafetensorError, ValueError, RuntimeError) as error:
+        return read_safetensors(content)
+    except ValueError as error:
         raise StudyError(f"{what} is not readable as safetensors: {error}") from error
 
 
 def _read_reference(reference: Any, what: str) -> tuple[str, str]:
     if isinstance(reference, Mapping):
         number, digest = reference.get("artifact"), reference.get("sha256")
-        if isinstance(number, str) and isinstance(digest, str):
+        # Optuna's ids: nothing that could be a path.
+        if isinstance(number, str) and isinstance(digest, str) and re.fullmatch("[0-9a-f-]{36}", number):
             return number, digest
     raise StudyError(f"{what} should be named by artifact and sha256, got {str(reference)[:60]!r}.")

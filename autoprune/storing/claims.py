@@ -37,7 +37,7 @@ _TROUBLE = (OptunaError, StudyError, RuntimeError, OSError)
 
 
 class Claims:
-    """The claims of one study. `say` tells the user, once per worker, that somebody else's work is awaited."""
+    """The claims of one study. `say` tells the user, once per worker, that its work is awaited."""
 
     def __init__(
         self,
@@ -51,16 +51,19 @@ class Claims:
         self.study, self.say, self.beat, self.grace, self.poll = study, say, beat, grace, poll
 
     @contextmanager
-    def turn(self, name: str, done: Callable[[], bool]) -> Iterator[bool]:
-        """Wait for one's turn to make `name`: True within the block, False once `done()` without it."""
+    def turn(self, name: str, what: str, done: Callable[[], bool]) -> Iterator[bool]:
+        """Wait for one's turn to make the attribute `name`: True within the block, or False once `done()`.
+
+        `what` it is stands in messages.
+        """
         with new_worker() as worker:
-            if not self._claimed(name, worker, done):
+            if not self._claimed(name, worker, what, done):
                 yield False
                 return
             with self._renewed(name, worker):
                 yield True
 
-    def _claimed(self, name: str, worker: str, done: Callable[[], bool]) -> bool:
+    def _claimed(self, name: str, worker: str, what: str, done: Callable[[], bool]) -> bool:
         watch, awaited = _Watch(self.study, self.grace), set()
         while not done():
             holder = watch.holder(self._claim(name))
@@ -73,7 +76,7 @@ class Claims:
                 continue
             if holder not in awaited:
                 awaited.add(holder)
-                self.say(f"waiting for worker {holder}, which makes {name} for all")
+                self.say(f"waiting for {what}: worker {holder} makes it for all")
             time.sleep(self.poll)
         return False
 

@@ -20,6 +20,6 @@ ORIGIN = "origin"
 
 # On a study
 STOP = "autoprune.stop"
-"""The last request to stop: its `count`, and the `run` that it is for (None: everybody)."""
+"""How often everybody was asked to stop; `autoprune.stop/RUN` is there once that run was."""
 WARM_START = "autoprune.warm_start"
 """Number of candidates that were queued at the start, once all of them are."""

@@ -55,7 +55,8 @@ def _beat(storage: BaseStorage, trial_id: int, interval: float, over: threading.
 
 def _sign(storage: BaseStorage, trial_id: int, count: int) -> None:
     if isinstance(storage, BaseHeartbeat):
+        # For what else reads the database; it says nothing of trials that were never given a heartbeat.
         storage.record_heartbeat(trial_id)
-    elif count > 0:
+    if count > 0:
         # Signed with its worker's name just now: a first pulse says nothing new.
         storage.set_trial_user_attr(trial_id, PULSE, count)

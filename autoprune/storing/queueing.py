@@ -25,7 +25,7 @@ def queue_once(study: Study, candidates: Sequence[Mapping[str, Any]]) -> None:
     origins = {trial.user_attrs.get(ORIGIN) for trial in trials}
     # A study of an earlier version has finished trials, and none of them says where it comes from.
     if origins <= {None} and any(trial.state is TrialState.COMPLETE for trial in trials):
-        return
+        candidates = []
     for number, parameters in enumerate(candidates):
         if f"warm/{number}" not in origins:
             study.enqueue_trial(
@@ -41,14 +41,12 @@ def missing(study: Study, total: int) -> tuple[int, int]:
     return wanted, wanted - states.count(TrialState.RUNNING)
 
 
-def take(study: Study, worker: str, total: int) -> Trial | None:
-    """A trial for this worker, signed; None when it was not needed after all, so look again.
+def take(study: Study, worker: str, total: int) -> int | None:
+    """Id of a trial for this worker, signed; None when it was not needed after all, so look again.
 
     However many workers take at once, no more than `total` are ever finished or running and kept: whoever
     looks last, after its own trial is there, sees all others.
     """
-    # Samplers read the trials as they were when this was last reset.
-    study._thread_local.cached_all_trials = None
     queued = _queued(study, worker)
     trial_id = _born(study, worker) if queued is None else queued
     if _others(study, trial_id) >= total:
@@ -57,7 +55,19 @@ def take(study: Study, worker: str, total: int) -> Trial | None:
     if (first := _first_of_origin(study, trial_id)) is not None:
         withdraw(study, trial_id, f"trial {first} has the same candidate")
         return None
-    return Trial(study, trial_id)
+    # Samplers read the trials as they were when this was last reset.
+    study._thread_local.cached_all_trials = None
+    return trial_id
+
+
+def rank(study: Study, trial_id: int) -> int:
+    """How many finished and running trials have lower numbers: what a sampler's randomness follows from.
+
+    Trials side by side differ in it, and one that was lost and is drawn again has it again. Of a single
+    worker it is the number of finished trials.
+    """
+    number = study._storage.get_trial_number_from_id(trial_id)
+    return sum(trial.number < number for trial in study.get_trials(deepcopy=False, states=_TAKEN))
 
 
 def is_queued(trial: Trial) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from optuna import Study
 
 from autoprune.storing.marks import STOP
@@ -11,26 +9,25 @@ from autoprune.storing.marks import STOP
 
 def request_stop(study: Study, run: str | None = None) -> None:
     """Ask the workers of one run, or of all, to end after the trial they are at."""
-    study.set_user_attr(STOP, {"count": _count(_last(study)) + 1, "run": run})
+    if run is None:
+        study.set_user_attr(STOP, _count(study) + 1)
+    else:
+        study.set_user_attr(f"{STOP}/{run}", True)
 
 
 class StopWatch:
-    """Whether somebody has asked this worker to stop since the watch was made."""
+    """Whether this worker was asked to stop: its run at any time, or everybody since the watch was made."""
 
     def __init__(self, study: Study, run: str | None = None) -> None:
         self.study, self.run = study, run
-        self._count = _count(_last(study))
+        self._count = _count(study)
 
     def asked(self) -> bool:
-        last = _last(self.study)
-        return _count(last) > self._count and last.get("run") in (None, self.run)
+        # A run is over when it stops, so a worker of it that is still starting has to hear it too.
+        mine = self.run is not None and f"{STOP}/{self.run}" in self.study.user_attrs
+        return mine or _count(self.study) > self._count
 
 
-def _last(study: Study) -> dict[str, Any]:
-    found = study.user_attrs.get(STOP)
-    return found if isinstance(found, dict) else {}
-
-
-def _count(request: dict[str, Any]) -> int:
-    count = request.get("count", 0)
+def _count(study: Study) -> int:
+    count = study.user_attrs.get(STOP, 0)
     return count if isinstance(count, int) else 0

@@ -1,8 +1,8 @@
 """Dead workers: their trials are found, marked as failed, and their candidates queued again once.
 
 On one host a worker is dead when its process is gone. On others it is held dead when its signs of life
-stop: SQL servers watch heartbeats themselves, elsewhere the sweeper waits for a pulse to change, on its
-own clock, for the clocks of two hosts may differ.
+stop: heartbeats, which SQL servers judge by their own clock, or a pulse that the sweeper waits to see change,
+by its own clock, for the clocks of two hosts may differ.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprune.storing.marks import ERROR, INTENT, LOST, ORIGIN, PULSE, WITHDRAWN, WORKER
+from autoprune.storing.patience import troubled
 from autoprune.storing.pulses import has_pulses
 from autoprune.storing.workers import is_gone, lives_here
 
@@ -71,14 +72,15 @@ class Sweeper:
         return None
 
     def _is_silent(self, trial: FrozenTrial) -> bool:
+        if troubled(self.study._storage, self.grace):
+            # Nobody could give a sign of life.
+            self._seen.clear()
         sign = (trial.user_attrs.get(PULSE), len(trial.user_attrs))
         known, since = self._seen.get(trial.number, (None, 0.0))
         if sign != known:
             self._seen[trial.number] = (sign, self.clock())
             return False
-        # Where the storage has heartbeats, a signed trial is for them to judge.
-        watched = isinstance(self.study._storage, BaseHeartbeat) and WORKER in trial.user_attrs
-        return not watched and self.clock() - since >= self.grace
+        return self.clock() - since >= self.grace
 
     def _queue_again(self) -> None:
         trials = self.study.get_trials(deepcopy=False)

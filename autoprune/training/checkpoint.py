@@ -38,7 +38,7 @@ def read_checkpoint(path: Path, identity: State) -> State | None:
         return None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        schema, found, state = content["schema"], content["identity"], content["state"]
+        schema, found, state = int(content["schema"]), dict(content["identity"]), dict(content["state"])
     except Exception as error:
         # Bytes that are no checkpoint make the reader fail in many ways.
         raise TrainingError(f"checkpoint '{path}' is damaged; remove it and begin anew.") from error

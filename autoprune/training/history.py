@@ -13,11 +13,11 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from autoprune.errors import DataError
 from autoprune.graph.groups import ChannelGraph, Role
+from autoprune.tensors import read_safetensors
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class History:
     def of_bytes(content: bytes, what: str = "the history") -> History:
         """Read `to_bytes`; DataError for anything else. Nothing is unpickled."""
         try:
-            return History(dict(safetensors.torch.load(content)))
-        except (SafetensorError, ValueError, RuntimeError) as error:
+            return History(read_safetensors(content))
+        except ValueError as error:
             raise DataError(f"{what} is not readable as safetensors ({error}); record it again.") from error
 
     def save(self, path: str | Path) -> None:

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from autoprune.graph.capture import named_state
 from autoprune.training.record import Epoch, TrainingResult
+from autoprune.training.saved import check_saved
 
 Weights = dict[str, Tensor]
 
@@ -66,8 +67,9 @@ class TrainingState:
             "history": [asdict(epoch) for epoch in self.history],
         }
 
-    def restore(self, saved: dict[str, Any]) -> None:
-        """Stand where `to_save` stood."""
+    def restore(self, saved: dict[str, Any], source: str) -> None:
+        """Stand where `to_save` stood; TrainingError for what does not fit. `source` is named in it."""
+        check_saved(saved, self.network, self.optimizer, source)
         put_back(self.network, saved["weights"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.metric_before = saved["metric_before"]

@@ -64,7 +64,7 @@ def fine_tune(
         state = TrainingState(network, optimizer, before, snapshot(network), before)
         try:
             if saved is not None:
-                state.restore(saved)
+                state.restore(saved, str(file))
             with (progress or Silent()).stage(title, settings.epochs * loop.steps) as stage:
                 for epoch in _missing_epochs(loop, state, stage):
                     for callback in callbacks:

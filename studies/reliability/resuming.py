@@ -2,8 +2,8 @@
 
     python studies/reliability/resuming.py studies/digits.toml --storages a.journal sqlite:///a.db
 
-One worker under a fixed seed. For each storage: a search that is killed (SIGKILL) several times and continued,
-one that is ended between trials and continued, and one that runs through, compared trial for trial.
+One worker under a fixed seed. For each storage: a search that is killed (SIGKILL) several times and resumed,
+one that is ended between trials and resumed, and one that runs through, compared trial for trial.
 """
 
 from __future__ import annotations

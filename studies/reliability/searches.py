@@ -100,18 +100,21 @@ def volume(config: StudyConfig) -> float:
     return hypervolume([(point.accuracy, point.macs_ratio) for point in front.trials], accuracy=0.1)
 
 
-def report(name: str, options: dict[str, Any], measured: Any) -> None:
-    """One JSON document on stdout."""
-    shown = {key: mask_url(str(value)) for key, value in options.items()}
-    head = {
+def head(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """What stands beside every measurement."""
+    return {
         "script": name,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
-        "options": shown,
+        "options": {key: mask_url(str(value)) for key, value in options.items()},
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
         "versions": versions(),
     }
-    print(json.dumps({**head, "measured": measured}, indent=1))
+
+
+def report(name: str, options: dict[str, Any], measured: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps({**head(name, options), "measured": measured}, indent=1))
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, pause: float = 0.2) -> bool:

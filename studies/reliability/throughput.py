@@ -12,6 +12,7 @@ import argparse
 import collections
 import json
 import time
+from functools import partial
 from typing import Any
 
 import optuna
@@ -71,7 +72,8 @@ def measured(options: argparse.Namespace, workers: int) -> dict[str, Any]:
     # The dense network is measured, and the study made, before the clock starts.
     _ = engine(name, trials, 0.0, open_storage(options.storage)).study
     start = time.monotonic() + 2.0
-    children = [searches.in_child(lambda: worker(ready, name, trials, options, start)) for _ in range(workers)]
+    one = partial(worker, ready, name, trials, options, start)
+    children = [searches.in_child(one) for _ in range(workers)]
     codes = searches.collected(children)
     study = optuna.load_study(study_name=name, storage=open_storage(options.storage))
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

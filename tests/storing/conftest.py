@@ -5,11 +5,12 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna import Study
+from optuna import Study, Trial
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
 
+from autoprune.storing.queueing import take
 from autoprune.storing.storages import open_storage
 
 SPACE: dict[str, BaseDistribution] = {"rate.a": FloatDistribution(0.0, 1.0)}
@@ -35,3 +36,9 @@ def states() -> States:
 
 def numbers(study: Study, state: TrialState) -> list[int]:
     return [trial.number for trial in study.get_trials(deepcopy=False, states=(state,))]
+
+
+def taken(study: Study, worker: str, total: int) -> Trial | None:
+    """A trial as Optuna gives it."""
+    trial_id = take(study, worker, total)
+    return None if trial_id is None else Trial(study, trial_id)

@@ -12,10 +12,10 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from autoprune.storing.marks import ERROR, INTENT, LOST, ORIGIN, PULSE, WORKER
-from autoprune.storing.queueing import suggest, take
+from autoprune.storing.queueing import suggest
 from autoprune.storing.sweeping import Sweeper
 from autoprune.storing.workers import is_gone, lives_here, new_worker
-from tests.storing.conftest import SPACE, States, numbers
+from tests.storing.conftest import SPACE, States, numbers, taken
 
 HOST = socket.gethostname()
 
@@ -35,7 +35,7 @@ class Clock:
 
 
 def begun(study: Study, worker: str) -> int:
-    trial = take(study, worker, 100)
+    trial = taken(study, worker, 100)
     assert trial is not None
     suggest(trial, SPACE)
     return trial.number
@@ -68,7 +68,7 @@ def test_the_dead_are_failed_and_repeated_once(study: Study, states: States, dea
 
 
 def test_what_was_considered_is_carried_over(study: Study, dead: str) -> None:
-    trial = take(study, dead, 9)
+    trial = taken(study, dead, 9)
     assert trial is not None
     trial.set_user_attr("tried", [1, 2])
     suggest(trial, SPACE)
@@ -79,7 +79,7 @@ def test_what_was_considered_is_carried_over(study: Study, dead: str) -> None:
 def test_a_trial_without_parameters_leaves_nothing_to_repeat(
     study: Study, states: States, dead: str
 ) -> None:
-    assert take(study, dead, 9) is not None
+    assert taken(study, dead, 9) is not None
     assert Sweeper(study).sweep() == 1
     assert states(study) == ["FAIL"]
 

@@ -127,6 +127,8 @@ class Strategy(Component, ABC):
 
     needs_labels: ClassVar[bool] = False
     """Whether it works only where the metric is the accuracy of a classifier."""
+    assesses: ClassVar[bool] = False
+    """Whether it asks the workshop to `assess` candidates, which reads the second moments."""
 
     problem: Problem
 

@@ -43,6 +43,7 @@ class FPOMPSearch(Planned):
     """
 
     citation = "Purohit et al., AIMLSystems 2022 (FP-OMP Search); Purohit et al., TMLR 2024 (HBGS, HBGTS)"
+    assesses = True
 
     measure: Literal["accuracy", "layer-error", "last-layer-error"] = "last-layer-error"
     images: Annotated[int, Field(ge=2)] = 256

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from optuna import Study
@@ -12,6 +13,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 from pydantic import Field
 
+from autoprune.errors import StudyError
 from autoprune.searching.allocate import project
 from autoprune.searching.attributes import WIDTHS
 from autoprune.searching.parameters import Parameters, to_parameters
@@ -29,6 +31,18 @@ class Note:
 
     radius: float
     parent: int | None
+
+    @staticmethod
+    def read(stored: Any) -> Note:
+        """As a study holds it; StudyError for a radius or a parent that no step could have."""
+        values: Mapping[str, Any] = stored if isinstance(stored, Mapping) else {}
+        radius, parent = values.get("radius", 0.0), values.get("parent")
+        positive = type(radius) in (int, float) and math.isfinite(radius) and radius > 0
+        if not positive or not (parent is None or type(parent) is int):
+            raise StudyError(
+                f"a stored step should have a radius above 0 and a parent, got {str(stored)[:60]}."
+            )
+        return Note(radius, parent)
 
 
 @dataclass(frozen=True)
@@ -139,7 +153,7 @@ class RateDerivation(Strategy):
         for trial in reversed(trials):
             stored = self.problem.workshop.recall(_key(trial.number))
             if stored is not None:
-                return trial, Note(**stored)
+                return trial, Note.read(stored)
         return None
 
 
@@ -160,4 +174,7 @@ def _key(trial: int) -> str:
 
 
 def _numbered(trials: Sequence[FrozenTrial], number: int) -> FrozenTrial:
-    return next(trial for trial in trials if trial.number == number)
+    for trial in trials:
+        if trial.number == number:
+            return trial
+    raise StudyError(f"a stored step names trial {number}, which the study does not have.")

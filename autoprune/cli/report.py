@@ -1,0 +1,49 @@
+"""`autoprune report`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autoprune.cli.options import Json, Storage, Study, read_study
+from autoprune.cli.output import print_json
+from autoprune.config import StudyConfig
+
+Out = Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="HTML file to write.")]
+FOLDERS = {"root", "train_root", "validation_root"}
+"""Where images lie on this machine is nobody's business who reads the report."""
+
+
+def report(study: Study, out: Out = Path("report.html"), storage: Storage = None, json: Json = False) -> None:
+    """Write what the study found as one HTML page: the front, its plans, and how far to trust them.
+
+    The page holds everything and asks no network for anything, so it can be sent and kept. Reads the
+    storage only, also while a search runs: neither the model nor the data are needed.
+
+    Example: autoprune report studies/digits.toml -o digits.html
+    """
+    from autoprune.report import write_report
+    from autoprune.storing.artifacts import open_artifacts
+
+    config = read_study(study, storage=storage)
+    content = write_report(
+        config.storage,
+        config.name,
+        out,
+        artifacts=open_artifacts(config.artifacts, config.storage),
+        study_file=shlex.quote(str(study)),
+        data=data_of(config),
+    )
+    trials, points = len(content.front.trials), len(content.front)
+    if json:
+        print_json({"study": config.name, "out": str(out), "trials": trials, "front": points})
+    else:
+        typer.echo(f"{out}: {points} points of {trials} finished trials, {out.stat().st_size / 1e6:.1f} MB")
+
+
+def data_of(config: StudyConfig) -> dict[str, Any]:
+    """Section [data] without folders, for the report."""
+    return config.data.model_dump(mode="json", exclude=FOLDERS, exclude_none=True)

@@ -1,0 +1,56 @@
+"""The front as documents that anybody can open."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+
+from autoprune.searching.front import Front, Point
+
+
+def as_json(front: Front) -> str:
+    """What `autoprune front --json` prints."""
+    return json.dumps(front.to_json(), indent=2, allow_nan=False) + "\n"
+
+
+def as_markdown(front: Front) -> str:
+    return f"# Front of {escaped(front.study)}\n\n{front_table(front)}"
+
+
+DOCUMENTS: Mapping[str, Callable[[Front], str]] = {"front.json": as_json, "front.md": as_markdown}
+"""Name of a document -> what writes it. A further one needs no more than its line here."""
+
+
+def front_table(front: Front) -> str:
+    """A Markdown table, cheapest first, with the dense network as the last row."""
+    head = ("trial", "accuracy", "MACs", "of dense", "parameters", "of dense", "bytes")
+    dense = front.dense
+    last = ("dense", f"{dense.accuracy:.2%}", _count(dense.macs), "100 %", _count(dense.params), "100 %")
+    rows = [head, ("---:",) * len(head), *map(_cells, front), (*last, _count(dense.bytes))]
+    return "".join(_row(row) for row in rows)
+
+
+def escaped(text: str) -> str:
+    """Text in which nothing is markup: names come from the storage."""
+    plain = "".join(letter if letter.isprintable() else " " for letter in text)
+    return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#~&$" else letter for letter in plain)
+
+
+def _cells(point: Point) -> tuple[str, ...]:
+    return (
+        str(point.trial),
+        f"{point.accuracy:.2%}",
+        _count(point.macs),
+        f"{point.macs_ratio:.1%}",
+        _count(point.params),
+        f"{point.params_ratio:.1%}",
+        _count(point.bytes),
+    )
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |\n"

@@ -1,0 +1,54 @@
+"""Whether a network that was read back computes what the original computes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.data.inputs import Inputs
+from autoprune.errors import DataError, ExportError
+from autoprune.exporting.base import Runner, output_tensors
+
+
+def samples(inputs: Inputs, count: int) -> Inputs:
+    """`count` samples; where there are fewer, they repeat."""
+    if inputs.size == 0:
+        raise DataError("an export needs at least one example input, got a batch of none.")
+    return inputs.select(torch.arange(count) % inputs.size)
+
+
+@torch.no_grad()
+def differences(network: nn.Module, run: Runner, batches: Sequence[Inputs]) -> dict[int, float]:
+    """Per batch size the largest relative difference of any output. ExportError for outputs not finite."""
+    found: dict[int, float] = {}
+    for batch in batches:
+        wanted = output_tensors(batch.call(network))
+        if not wanted or not all(bool(torch.isfinite(value).all()) for value in wanted):
+            raise ExportError(
+                "the network's own outputs on the example inputs hold no tensor, or values that are not "
+                "finite; an export of it could not be checked."
+            )
+        found[batch.size] = difference(run(batch), wanted)
+    return found
+
+
+def difference(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+    """max |found - wanted| / max |wanted|, the worst of all outputs; infinite where there is no telling."""
+    if len(found) != len(wanted):
+        return float("inf")
+    return max(map(_difference, found, wanted))
+
+
+def _difference(found: Tensor, wanted: Tensor) -> float:
+    if found.shape != wanted.shape:
+        return float("inf")
+    if wanted.numel() == 0:
+        return 0.0
+    apart = float((found.double() - wanted.double()).abs().max())
+    scale = float(wanted.double().abs().max())
+    if apart == 0.0:
+        return 0.0
+    # NaN, which no comparison finds too large, must not pass.
+    return apart / scale if scale > 0 and apart == apart else float("inf")

@@ -1,0 +1,121 @@
+"""Accuracy against MACs: every trial, the front, the dense network, the budget, and what is selected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autoprune.report.content import Content
+from autoprune.report.figures import Figure, figure, percent, plain, rates_summary
+from autoprune.searching.front import Point
+
+HOVER = (
+    "<b>trial %{customdata[0]}</b><br>accuracy %{y:.2%}, before reconstruction %{customdata[1]}<br>"
+    "%{customdata[2]:,d} MACs (%{x:.1%} of dense)<br>%{customdata[3]:,d} parameters<br>"
+    "criterion %{customdata[4]}, batch removal %{customdata[5]}<br>rates %{customdata[6]}<extra></extra>"
+)
+
+
+def front_figure(content: Content) -> Figure:
+    """The last trace marks the selected point; the page fills it."""
+    front = content.front
+    points = front.points
+    chosen = {point.trial for point in points}
+    others = [point for point in front.trials if point.trial not in chosen]
+    data = [
+        _markers("other trials", others, {"size": 7, "color": "--muted", "opacity": 0.65}),
+        {
+            **_markers("front", points, {"size": 10, "color": "--accent"}),
+            "mode": "lines+markers",
+            # Between two points of the front, the cheaper one is the best there is.
+            "line": {"shape": "hv", "width": 2, "color": "--accent"},
+        },
+        _dense(content),
+        _selected(),
+    ]
+    return figure(
+        data,
+        "MACs, share of the dense network",
+        "validation accuracy",
+        # Margins that plotly finds for itself, and its legend, would cost a second drawing.
+        xaxis={"tickformat": ".0%", "rangemode": "tozero", "automargin": False},
+        yaxis={"tickformat": ".0%", "automargin": False},
+        margin={"l": 70, "r": 14, "t": 12, "b": 52},
+        hovermode="closest",
+        **_budget(content.budget.get("macs")),
+    )
+
+
+def _markers(name: str, points: list[Point], marker: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [point.macs_ratio for point in points],
+        "y": [point.accuracy for point in points],
+        "customdata": [_hover(point) for point in points],
+        "hovertemplate": HOVER,
+        "marker": marker,
+    }
+
+
+def _hover(point: Point) -> list[Any]:
+    before = point.accuracy_before_reconstruction
+    return [
+        point.trial,
+        "not measured" if before is None else percent(before, 2),
+        point.macs,
+        point.params,
+        plain(point.criterion),
+        point.batch_removal,
+        rates_summary(point),
+    ]
+
+
+def _dense(content: Content) -> dict[str, Any]:
+    dense = content.front.dense
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "dense network",
+        "x": [1.0],
+        "y": [dense.accuracy],
+        "hovertemplate": f"<b>dense network</b><br>accuracy %{{y:.2%}}<br>{dense.macs:,} MACs<extra></extra>",
+        "marker": {"size": 15, "symbol": "star", "color": "--warm"},
+    }
+
+
+def _selected() -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "selected",
+        "x": [],
+        "y": [],
+        "hoverinfo": "skip",
+        "marker": {
+            "size": 18,
+            "symbol": "circle-open",
+            "color": "--text",
+            "line": {"width": 2.5, "color": "--text"},
+        },
+    }
+
+
+def _budget(macs: float | None) -> dict[str, Any]:
+    if macs is None:
+        return {}
+    line = {"type": "line", "x0": macs, "x1": macs, "yref": "paper", "y0": 0, "y1": 1}
+    label = {
+        "x": macs,
+        "yref": "paper",
+        "y": 0,
+        "xanchor": "left" if macs < 0.6 else "right",
+        "yanchor": "bottom",
+        "showarrow": False,
+        "text": f"budget {macs:.0%}",
+        "font": {"color": "--warm"},
+    }
+    return {
+        "shapes": [{**line, "line": {"dash": "dash", "width": 1.5, "color": "--warm"}}],
+        "annotations": [label],
+    }

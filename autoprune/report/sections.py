@@ -1,0 +1,207 @@
+"""The parts of the page, each a heading, what it shows, and the same in words or a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from autoprune.report.content import Content
+from autoprune.report.figures import percent, spread
+from autoprune.report.markup import Markup, joined, table, tag
+from autoprune.searching.fidelity import LEAST, SPAN, Fidelity
+from autoprune.searching.front import Point
+from autoprune.searching.profile import Profile
+
+TABLE_POINTS = 60
+"""Points of the front that the table of rates lists; of more, some."""
+SHARES = (0.75, 0.5, 0.25)
+REMOVED = (0.25, 0.5, 0.75)
+
+
+def section(name: str, title: str, *children: object) -> Markup:
+    heading = tag("h2", title, id=f"{name}-title")
+    return tag("section", heading, *children, id=name, aria_labelledby=f"{name}-title")
+
+
+def drawing(name: str, summary: str, height: int | None = None) -> Markup:
+    """The place where the page draws the figure of this name; `summary` says what there is to see."""
+    style = None if height is None else f"height:{height}px"
+    plot = tag("div", id=f"figure-{name}", class_="plot", role="img", aria_label=summary, style=style)
+    return tag("figure", plot, tag("figcaption", summary))
+
+
+def folded(title: str, *children: object) -> Markup:
+    return tag("details", tag("summary", title), *children)
+
+
+def glance(content: Content) -> Markup:
+    """The dense network and the best within a few shares of its MACs, as tiles."""
+    dense = content.front.dense
+    tiles = [("dense network", percent(dense.accuracy, 2), f"{dense.macs:,} MACs")]
+    for share in SHARES:
+        point = content.within(share)
+        if point is not None:
+            label = f"at most {share:.0%} of the MACs"
+            detail = f"{100 * (point.accuracy - dense.accuracy):+.2f} points, trial {point.trial}"
+            tiles.append((label, percent(point.accuracy, 2), detail))
+    items = [tag("li", tag("span", a), tag("strong", b), tag("span", c)) for a, b, c in tiles]
+    return tag("ul", *items, class_="tiles")
+
+
+def legend(content: Content) -> Markup:
+    """What the marks of the first figure mean."""
+    marks = {
+        "front": "front",
+        "other": "other trials",
+        "dense": "dense network",
+        "chosen": "shown in the plan",
+    }
+    if "macs" in content.budget:
+        marks["budget"] = "budget"
+    items = [
+        tag("li", tag("i", class_=f"mark {mark}", aria_hidden="true"), name) for mark, name in marks.items()
+    ]
+    return tag("ul", *items, class_="legend")
+
+
+def front_words(content: Content) -> str:
+    front = content.front
+    if not front.trials:
+        return "No trial has finished yet."
+    first, last = front.points[0], front.points[-1]
+    return (
+        f"{len(front.trials):,} finished trials, {len(front)} of them on the front: from "
+        f"{percent(first.accuracy, 2)} accuracy at {percent(first.macs_ratio)} of the MACs to "
+        f"{percent(last.accuracy, 2)} at {percent(last.macs_ratio)}. The dense network has "
+        f"{percent(front.dense.accuracy, 2)}. {budget_words(content.budget)}"
+    )
+
+
+def budget_words(budget: Mapping[str, float]) -> str:
+    names = {"macs": "MACs", "params": "parameters", "bytes": "bytes"}
+    bounds = [f"{names[name]} at most {percent(share)} of dense" for name, share in budget.items()]
+    return f"Budget: {', '.join(bounds)}." if bounds else "No budget was set."
+
+
+def front_table(content: Content) -> Markup:
+    """Every point has a button: the keyboard's way to what a click on the figure shows."""
+    head = ("trial", "accuracy", "before", "MACs", "of dense", "parameters", "of dense", "batch", "criterion")
+    dense = content.front.dense
+    rows: list[Sequence[object]] = [_front_row(point) for point in content.front.points]
+    costs = (f"{dense.macs:,}", "100 %", f"{dense.params:,}", "100 %")
+    rows.append(("dense", percent(dense.accuracy, 2), "", *costs, "", ""))
+    return table("The front, cheapest first; 'before' is the accuracy without reconstruction", head, rows)
+
+
+def _front_row(point: Point) -> Sequence[object]:
+    before = point.accuracy_before_reconstruction
+    label = f"Show the plan of trial {point.trial}"
+    return (
+        tag("button", str(point.trial), type="button", data_trial=point.trial, aria_label=label),
+        percent(point.accuracy, 2),
+        "" if before is None else percent(before, 2),
+        f"{point.macs:,}",
+        percent(point.macs_ratio),
+        f"{point.params:,}",
+        percent(point.params_ratio),
+        point.batch_removal,
+        point.criterion,
+    )
+
+
+def rates_table(content: Content) -> Markup:
+    front = content.front.points
+    points = [front[place] for place in spread(len(front), TABLE_POINTS)]
+    head = ["group", "width", *(f"trial {point.trial}" for point in points)]
+    rows = [
+        [group, width, *(f"{point.rates.get(group, 0.0):.0%}" for point in points)]
+        for group, width in content.widths.items()
+    ]
+    return table("Pruning rate per group, cheapest point first", head, rows)
+
+
+def rates_words(content: Content) -> str:
+    """The groups that the front prunes most and least."""
+    points = content.front.points
+    means = {
+        group: sum(point.rates.get(group, 0.0) for point in points) / len(points) for group in content.widths
+    }
+    if not means:
+        return "The network has no group that can be pruned."
+    most, least = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
+    return (
+        f"Pruning rate of {len(means)} groups (rows, in network order) at {len(points)} points of the front. "
+        f"On average {most} is pruned most ({means[most]:.0%}) and {least} least ({means[least]:.0%})."
+    )
+
+
+def curves_table(profile: Profile, widths: Sequence[str]) -> Markup:
+    curves = next(iter(profile.output_errors.values()))
+    rows = []
+    for group in widths:
+        curve = curves[group]
+        kept = [max(1, round((1 - share) * (len(curve) - 1))) for share in REMOVED]
+        rows.append([group, len(curve) - 1, *(f"{curve[k]:.3g}" for k in kept)])
+    head = ["group", "width", *(f"{share:.0%} removed" for share in REMOVED)]
+    return table("Output error when the group alone is pruned", head, rows)
+
+
+def fidelity_words(name: str, found: Fidelity | None) -> str:
+    shown = name.replace("_", " ")
+    if found is None:
+        return (
+            f"Proxy '{shown}' against the measured accuracy. No correlation is given: it needs {LEAST} "
+            f"trials within {SPAN:.0%} of the MACs."
+        )
+    return (
+        f"Proxy '{shown}' against the measured accuracy: rank correlation {found.correlation:.2f} (95 % "
+        f"interval {found.low:.2f} to {found.high:.2f}) among trials of nearly equal MACs, {found.trials} in "
+        "all; 1 is best."
+    )
+
+
+def frozen_part(frozen: Sequence[Mapping[str, Any]] | None) -> Markup:
+    if frozen is None:
+        return tag(
+            "p",
+            "This study was made before studies said what is frozen; 'autoprune groups STUDY' lists it with "
+            "the reasons.",
+        )
+    if not frozen:
+        return tag("p", "Nothing: every channel that the network's layers share can go.")
+    rows = [[entry.get("name", ""), entry.get("width", ""), entry.get("reason", "")] for entry in frozen]
+    return table("Channels that stay dense", ("group", "width", "reason"), rows)
+
+
+def configuration(content: Content, data: Mapping[str, Any]) -> Markup:
+    left_out = {"groups", "model", "data"}
+    rows = [(name, shown(value)) for name, value in content.identity.items() if name not in left_out]
+    places, versions = [(name, shown(value)) for name, value in data.items()], content.versions.items()
+    prints = [(f"{n} fingerprint", content.identity[n]) for n in ("model", "data") if n in content.identity]
+    return joined(
+        [
+            tag(
+                "p",
+                "Calibration images (unlabelled) give the second moments that order channels and restore "
+                "weights. Every accuracy on this page is of the validation split, which also chose the "
+                "front: it flatters. The test split was not touched; 'autoprune evaluate' measures on it.",
+            ),
+            tag(
+                "div",
+                table("Search and reconstruction", ("setting", "value"), rows),
+                table("Data and model", ("field", "value"), [*prints, *places]),
+                table("Versions that began the study", ("package", "version"), versions),
+                class_="trio",
+            ),
+        ]
+    )
+
+
+def shown(value: Any) -> str:
+    """A setting in one line: text as it is, anything else as JSON."""
+    if isinstance(value, str):
+        return value
+    if value in ({}, [], ()):
+        return "none"
+    return json.dumps(value, ensure_ascii=False, default=str)

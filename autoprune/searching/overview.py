@@ -1,0 +1,127 @@
+"""How far the studies of a storage are, from the storage alone."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna import Study
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from autoprune.errors import StudyError
+from autoprune.searching import attributes as attr
+from autoprune.searching.stored import read_dense
+from autoprune.storing.marks import LOST, WITHDRAWN, WORKER
+from autoprune.storing.workers import is_gone
+
+HALF = 0.5
+
+
+@dataclass(frozen=True)
+class Best:
+    """The most accurate finished trial with at most half of the MACs; of all where there is none."""
+
+    trial: int
+    accuracy: float
+    macs_ratio: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """One study. `failed` counts trials that ended in an error, and the `lost` ones of dead workers.
+
+    `workers` are those that a trial is running on, without those known to be dead. `best` and
+    `dense_accuracy` are None where the study was not made by autoprune, or has not begun.
+    """
+
+    study: str
+    made_by_autoprune: bool
+    finished: int
+    running: int
+    waiting: int
+    failed: int
+    lost: int
+    best: Best | None
+    dense_accuracy: float | None
+    workers: tuple[str, ...]
+    last_activity: datetime | None
+
+    def to_json(self) -> dict[str, Any]:
+        """What `studies --json` prints for one study; the time in ISO 8601 with its offset."""
+        time = self.last_activity
+        return {
+            **asdict(self),
+            "workers": list(self.workers),
+            "last_activity": None if time is None else time.isoformat(timespec="seconds"),
+        }
+
+
+def overviews(storage: BaseStorage) -> list[Overview]:
+    """All studies, in the order of their names."""
+    found: list[Overview] = []
+    for name in sorted(optuna.get_all_study_names(storage)):
+        try:
+            found.append(overview(optuna.load_study(storage=storage, study_name=name)))
+        except KeyError:
+            # Deleted in this moment.
+            continue
+    return found
+
+
+def overview(study: Study) -> Overview:
+    trials = study.get_trials(deepcopy=False)
+    failed = [t for t in trials if t.state is TrialState.FAIL and WITHDRAWN not in t.user_attrs]
+    states = Counter(trial.state for trial in trials)
+    ours = attr.IDENTITY in study.user_attrs
+    return Overview(
+        study=study.study_name,
+        made_by_autoprune=ours,
+        finished=states[TrialState.COMPLETE],
+        running=states[TrialState.RUNNING],
+        waiting=states[TrialState.WAITING],
+        failed=len(failed),
+        lost=sum(LOST in trial.user_attrs for trial in failed),
+        best=_best(trials) if ours else None,
+        dense_accuracy=_dense_accuracy(study) if ours else None,
+        workers=tuple(sorted(_workers(trials))),
+        last_activity=_last_activity(trials),
+    )
+
+
+def _best(trials: Sequence[FrozenTrial]) -> Best | None:
+    """From the trials' values alone, which are cheap to read: accuracy and the ratio of MACs."""
+    measured = [
+        Best(trial.number, *trial.values)
+        for trial in trials
+        if trial.state is TrialState.COMPLETE
+        and len(trial.values) == 2
+        and all(map(math.isfinite, trial.values))
+    ]
+    half = [best for best in measured if best.macs_ratio <= HALF]
+    return max(half or measured, key=lambda best: (best.accuracy, -best.macs_ratio), default=None)
+
+
+def _dense_accuracy(study: Study) -> float | None:
+    try:
+        return read_dense(study).accuracy
+    except StudyError:
+        # A list of studies should not fail for the sake of one of them.
+        return None
+
+
+def _workers(trials: Sequence[FrozenTrial]) -> set[str]:
+    running = (trial for trial in trials if trial.state is TrialState.RUNNING)
+    names = {str(trial.user_attrs[WORKER]) for trial in running if WORKER in trial.user_attrs}
+    return {name for name in names if not is_gone(name)}
+
+
+def _last_activity(trials: Sequence[FrozenTrial]) -> datetime | None:
+    times = [time for t in trials for time in (t.datetime_start, t.datetime_complete) if time is not None]
+    # Optuna stores local time and does not say so.
+    return max(times).astimezone() if times else None

@@ -1,0 +1,108 @@
+"""What a study's attributes say, checked as they are read: others may have written to the storage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from optuna import Study
+from optuna.trial import FrozenTrial
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from autoprune.errors import StudyError
+from autoprune.searching import attributes as attr
+from autoprune.searching.front import Dense
+
+Count = Annotated[int, Field(ge=1)]
+Cost = Annotated[int, Field(ge=0)]
+Metric = Annotated[float, Field(allow_inf_nan=False)]
+Widths = dict[str, Count]
+
+
+class _Stored(BaseModel):
+    # What a later version adds is left alone.
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class StoredDense(_Stored):
+    macs: Count
+    params: Count
+    bytes: Count
+    accuracy: Metric
+
+
+class StoredCosts(_Stored):
+    macs: Cost
+    params: Cost
+    bytes: Cost
+
+
+class StoredTried(_Stored):
+    """A candidate that was considered beside a trial, see the strategies."""
+
+    counts: list[Count]
+    batch: Count
+    error_on_few_images: float | None
+
+
+class StoredTrial(_Stored):
+    """Attributes of a finished trial, under the names of `attributes`; channel masks are not unpacked."""
+
+    costs: StoredCosts
+    widths: Widths
+    kept: dict[str, str]
+    accuracy_before_reconstruction: Metric | None
+    output_error: float
+    batch_removal: Count
+    criterion: str
+    proxies: dict[str, float] = {}
+    tried: list[StoredTried] = []
+
+
+Model = TypeVar("Model", bound=_Stored)
+_widths = TypeAdapter(Widths, config=ConfigDict(strict=True))
+
+
+def read_dense(study: Study) -> Dense:
+    """The dense network's costs and accuracy; StudyError where the study says something else."""
+    found = _checked(StoredDense, study.user_attrs.get(attr.DENSE), f"study '{study.study_name}'")
+    return Dense(**dict(found))
+
+
+def read_widths(study: Study) -> Widths:
+    """Widths of the dense network's groups."""
+    try:
+        return _widths.validate_python(study.user_attrs.get(attr.DENSE_WIDTHS))
+    except ValidationError as error:
+        raise _damaged(f"study '{study.study_name}'", error) from error
+
+
+def read_trial(trial: FrozenTrial, dense: Mapping[str, int]) -> StoredTrial:
+    """What a finished trial says; StudyError unless its groups are those of the `dense` widths."""
+    what = f"trial {trial.number} of the study"
+    found = _checked(StoredTrial, trial.user_attrs, what)
+    if not trial.values or not math.isfinite(trial.values[0]):
+        raise StudyError(f"{what} is damaged: its accuracy should be a number, got {trial.values}.")
+    if any(len(tried.counts) != len(dense) for tried in found.tried):
+        raise StudyError(
+            f"{what} is damaged: what was tried should have a width for each of {len(dense)} groups."
+        )
+    odd = [name for name, kept in found.widths.items() if kept > dense.get(name, 0)]
+    if odd or found.kept.keys() != found.widths.keys():
+        raise StudyError(f"{what} is damaged: widths and kept channels should be of the study's groups.")
+    return found
+
+
+def _checked(model: type[Model], values: Any, what: str) -> Model:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _damaged(what, error) from error
+
+
+def _damaged(what: str, error: ValidationError) -> StudyError:
+    problem = error.errors(include_url=False)[0]
+    place = ".".join(map(str, problem["loc"])) or "its description"
+    missing = problem["type"] == "missing"
+    return StudyError(f"{what} is damaged: {place!r} {'is missing' if missing else problem['msg']}.")

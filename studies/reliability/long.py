@@ -1,0 +1,254 @@
+"""A search of many trials in one process: do its memory and the time of a trial stay flat?
+
+    python studies/reliability/long.py studies/digits.toml --trials 1000 --out long.json
+    python studies/reliability/long.py studies/digits.toml --trials 40 --front 10000
+
+The search runs in a temporary journal file. Then trials of it are repeated, with other widths and values, until
+a study holds `--front` of them, in a journal file and in SQLite, and `autoprune front` reads it.
+Prints Markdown: per hundred trials the seconds, the seconds of processor time, and the memory of the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from optuna.storages.journal._storage import JournalOperation
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+import searches
+from autoprune.config import StudyConfig
+from autoprune.progress import Silent, Stage
+from autoprune.searching import attributes as attr
+from autoprune.searching.study import read_front, stored_study
+from autoprune.session import Session
+from autoprune.storing.journal import JournalFile
+from autoprune.storing.storages import open_storage
+
+MIB = 2**20
+BLOCK = 100
+SETTLED = 100
+"""Trials before this one are no part of the slopes: those of the warm start cost less."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """After so many finished trials: seconds since the first look, of processor time, MiB resident, in the file."""
+
+    trials: int
+    seconds: float
+    processor: float
+    memory: float
+    journal: float
+
+
+class Watch(Silent):
+    """Notes a moment whenever the search says that a trial is finished."""
+
+    def __init__(self, journal: Path) -> None:
+        self.journal, self.moments = journal, list[Moment]()
+
+    @contextmanager
+    def stage(self, title: str, total: int) -> Iterator[Stage]:
+        with super().stage(title, total) as silent:
+            yield self if title == "search" else silent
+
+    def advance(self, steps: int = 1, note: str | None = None) -> None:
+        trials = steps + (self.moments[-1].trials if self.moments else 0)
+        size = self.journal.stat().st_size / MIB
+        now = Moment(trials, time.perf_counter(), time.process_time(), resident(), size)
+        self.moments.append(now)
+
+
+def resident() -> float:
+    """MiB of memory that this process holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / MIB
+
+
+def searched(config: StudyConfig) -> list[Moment]:
+    watch = Watch(Path(config.storage))
+    Session.open(config, progress=watch).search()
+    return watch.moments
+
+
+def blocks(moments: list[Moment]) -> list[dict[str, float]]:
+    """Means over every hundred trials, and the memory at the end of each."""
+    rows = []
+    for first, last in zip(moments[::BLOCK], moments[BLOCK::BLOCK], strict=False):
+        count = last.trials - first.trials
+        rows.append(
+            {
+                "until": last.trials,
+                "seconds": (last.seconds - first.seconds) / count,
+                "processor_seconds": (last.processor - first.processor) / count,
+                "memory_mib": last.memory,
+                "journal_mib": last.journal,
+            }
+        )
+    return rows
+
+
+def slopes(moments: list[Moment]) -> dict[str, float]:
+    """Growth over a thousand trials, by least squares: of a trial's milliseconds, and of the memory in MiB."""
+    settled = moments[min(SETTLED, len(moments) // 2) :]
+    numbers = np.array([moment.trials for moment in settled[1:]])
+    processor = np.diff([moment.processor for moment in settled])
+    memory = [moment.memory for moment in settled[1:]]
+    return {
+        "processor_ms_per_trial_per_1000": 1e6 * float(np.polyfit(numbers, processor, 1)[0]),
+        "memory_mib_per_1000": 1e3 * float(np.polyfit(numbers, memory, 1)[0]),
+    }
+
+
+def copies(trials: list[FrozenTrial], count: int, rng: np.random.Generator) -> Iterator[FrozenTrial]:
+    """Finished trials like these, with other values and widths."""
+    for number in range(count):
+        model = trials[number % len(trials)]
+        marks, share = dict(model.user_attrs), rng.uniform(0.2, 1.0)
+        macs = max(1, int(marks[attr.COSTS]["macs"] * share))
+        marks[attr.COSTS] = {**marks[attr.COSTS], "macs": macs}
+        marks[attr.WIDTHS] = {name: max(1, int(share * w)) for name, w in marks[attr.WIDTHS].items()}
+        accuracy = model.values[0] * rng.uniform(0.5, 1.0)
+        yield create_trial(
+            values=[accuracy, model.values[1] * share],
+            params=model.params,
+            distributions=model.distributions,
+            user_attrs=marks,
+            system_attrs=model.system_attrs,
+        )
+
+
+def fill_database(config: StudyConfig, storage: str, count: int) -> None:
+    source, opened = stored_study(config.storage, config.name), open_storage(storage)
+    study_id = opened.create_new_study(source.directions, config.name)
+    for name, value in source.user_attrs.items():
+        opened.set_study_user_attr(study_id, name, value)
+    trials = source.get_trials(states=(TrialState.COMPLETE,))
+    for trial in copies(trials, count, np.random.default_rng(0)):
+        opened.create_new_trial(study_id, template_trial=trial)
+
+
+def fill_journal(config: StudyConfig, path: str, count: int) -> None:
+    """Record by record as a search writes them: a trial that is created in one piece would be read faster."""
+    source = stored_study(config.storage, config.name)
+    trials = source.get_trials(states=(TrialState.COMPLETE,))
+    ids = {trial._trial_id: index for index, trial in enumerate(trials)}
+    records: list[list[dict[str, Any]]] = [[] for _ in trials]
+    study, born = [], -1
+    for record in JournalFile(config.storage).read_logs(0):
+        creates = record["op_code"] == JournalOperation.CREATE_TRIAL
+        born += creates
+        owner = born if creates else record.get("trial_id")
+        if owner is None:
+            study.append(record)
+        elif owner in ids:
+            records[ids[owner]].append(record)
+    Path(path).touch()
+    file, made = JournalFile(path), copies(trials, count, np.random.default_rng(0))
+    file.append_logs(study)
+    for start in range(0, count, 500):
+        numbers = range(start, min(start + 500, count))
+        file.append_logs([r for n in numbers for r in _renumbered(records[n % len(trials)], n, next(made))])
+
+
+def _renumbered(records: list[dict[str, Any]], number: int, trial: FrozenTrial) -> Iterator[dict[str, Any]]:
+    for record in records:
+        changed = dict(record)
+        if "trial_id" in record:
+            changed["trial_id"] = number
+        if "user_attr" in record:
+            changed["user_attr"] = {name: trial.user_attrs[name] for name in record["user_attr"]}
+        if record.get("values"):
+            changed["values"] = trial.values
+        yield changed
+
+
+def timed_front(study: str, config: StudyConfig, storage: str) -> dict[str, Any]:
+    """Seconds of reading in this process, and of the whole command in a fresh one; the best of three each."""
+    reading, command = [], []
+    line = [sys.executable, "-m", "autoprune", "front", study, "--storage", storage]
+    for _ in range(3):
+        start = time.perf_counter(), time.process_time()
+        front = read_front(storage, config.name)
+        _ = front.points, front.fidelities
+        reading.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+        command.append(_command(line))
+    return {
+        "trials": len(front.trials),
+        "read_seconds": min(wall for wall, _ in reading),
+        "read_processor_seconds": min(processor for _, processor in reading),
+        "command_seconds": min(wall for wall, _ in command),
+        "command_processor_seconds": min(processor for _, processor in command),
+    }
+
+
+def _command(line: list[str]) -> tuple[float, float]:
+    start, before = time.perf_counter(), os.times()
+    subprocess.run(line, check=True, capture_output=True)
+    after = os.times()
+    used = after.children_user - before.children_user + after.children_system - before.children_system
+    return time.perf_counter() - start, used
+
+
+def fronts(study: str, config: StudyConfig, folder: Path, count: int) -> list[dict[str, Any]]:
+    journal, database = str(folder / "many.journal"), f"sqlite:///{folder}/many.db"
+    fill_journal(config, journal, count)
+    fill_database(config, database, count)
+    found = []
+    for kind, storage in (("journal", journal), ("sqlite", database)):
+        size = Path(storage.removeprefix("sqlite:///")).stat().st_size / MIB
+        found.append({"storage": kind, "mib": size, **timed_front(study, config, storage)})
+    return found
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown."""
+    names = list(rows[0]) if rows else []
+    lines = [names, ["---"] * len(names), *([_cell(row[name]) for name in names] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("study")
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--front", type=int, default=10_000, help="trials of the study that is read, 0: none")
+    parser.add_argument("--out", type=Path, help="JSON with every trial")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        config = searches.config_of(options.study, str(folder / "long.journal"), trials=options.trials)
+        searches.warm_up(config)
+        moments = searched(config)
+        measured: dict[str, Any] = {"blocks": blocks(moments), "slopes": slopes(moments)}
+        print(table(measured["blocks"]), table([measured["slopes"]]), sep="\n", flush=True)
+        if options.front:
+            measured["fronts"] = fronts(options.study, config, folder, options.front)
+            print(table(measured["fronts"]))
+    if options.out:
+        document = {"measured": measured, "moments": [asdict(moment) for moment in moments]}
+        options.out.write_text(json.dumps({**searches.head("long", vars(options)), **document}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
