@@ -185,5 +185,5 @@ def sentence(exported: Exported, facts: dict[str, Any]) -> str:
     return (
         f"{exported.path}: trial {facts['trial']}, {facts['macs']:,} MACs "
         f"({facts['macs_ratio']:.1%} of dense), {exported.bytes:,} bytes; agrees with PyTorch on batches of "
-        f"{sizes} (relative difference {worst:.0e})"
+        f"{sizes} (relative difference {worst:.1g})"
     )

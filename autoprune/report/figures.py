@@ -51,12 +51,12 @@ def _axis(title: str) -> dict[str, Any]:
 
 
 def plain(name: object, most: int = 80) -> str:
-    """A name as a plotly label: no markup, and no longer than `most` letters."""
+    """A name as a plotly label: no markup, no formula, and no longer than `most` letters."""
     letters = "".join(letter if letter.isprintable() else " " for letter in str(name))
     if len(letters) > most:
         half = (most - 1) // 2
         letters = f"{letters[:half]}…{letters[-half:]}"
-    return html.escape(letters, quote=False)
+    return html.escape(letters, quote=False).replace("$", "&#36;")
 
 
 def finite(value: float | None) -> float | None:

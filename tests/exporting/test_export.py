@@ -87,6 +87,8 @@ def test_pruned_networks_agree(name: str, to: str, tmp_path: Path) -> None:
     assert set(found.differences) == {1, 8}
     assert max(found.differences.values()) <= FORMATS[to].tolerance
     assert leftovers(tmp_path) == ["sub", "network"] and found.bytes == path.stat().st_size
+    (tmp_path / "other").touch()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 @pytest.mark.parametrize("to", FORMATS)
