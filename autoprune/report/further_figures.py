@@ -54,7 +54,7 @@ def rates_figure(content: Content) -> Figure:
     named, marked = spread(len(groups), ROWS), spread(len(points), COLUMNS)
     return figure(
         [heat],
-        "points of the front, by MACs",
+        "share of the MACs",
         "",
         xaxis={
             "type": "category",

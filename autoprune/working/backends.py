@@ -119,8 +119,9 @@ def _check_dask(client: Any, workers: int, address: str) -> None:
 @contextmanager
 def on_ray(workers: int, address: str | None, device: str | None) -> Iterator[Place]:
     """A Ray cluster, or one of this machine without an address; a worker is an actor, with a GPU if any."""
-    # A local Ray would report its use to its makers.
+    # A local Ray would report its use to its makers, and what joblib asks it after its end start another.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     ray = _imported("ray", "ray")
     _imported("ray.util.joblib", "ray").register_ray()
     # joblib computes in this process for a pool of one.

@@ -10,7 +10,7 @@ from autoprune.report import Content, further_figures, make_page
 from autoprune.report.figures import plain, spread
 from autoprune.report.front_figure import front_figure
 from autoprune.report.markup import embedded_json, tag, text
-from autoprune.report.page import _parts
+from autoprune.report.parts import make_parts
 
 
 def painted(value: Any) -> Any:
@@ -23,7 +23,7 @@ def painted(value: Any) -> Any:
 
 
 def test_plotly_knows_every_key(make_content: Callable[..., Content]) -> None:
-    figures, _ = _parts(make_content(trials=30, profile=True), {})
+    figures, _ = make_parts(make_content(trials=30, profile=True), {})
     assert len(figures) == 6
     for figure in figures.values():
         plotly.graph_objects.Figure(painted(figure))

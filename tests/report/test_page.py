@@ -13,7 +13,7 @@ import pytest
 
 from autoprune.errors import ConfigError, StudyError
 from autoprune.report import Content, make_page, write_report
-from autoprune.report.page import TITLES
+from autoprune.report.parts import TITLES
 from tests.report.conftest import NAME, NASTY, MakeStudy
 from tests.searching.conftest import engine_for
 

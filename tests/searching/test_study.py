@@ -22,6 +22,7 @@ from autoprune.searching.front import Front
 from autoprune.searching.study import finished, read_front
 from autoprune.storing.marks import WORKER
 from autoprune.storing.storages import open_storage
+from tests.searching.conftest import engine_for
 from tests.small import NETWORKS
 
 MakeEngine = Callable[..., Engine]
@@ -97,9 +98,23 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def alone() -> list[dict[str, Any]]:
+    """What the search finds when nobody disturbs it."""
+    engine = engine_for(trials=10)
+    return in_order(engine.study, record(engine.search()))
+
+
+def in_order(study: optuna.Study, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Points in order of completion, without their numbers."""
+    ends = {trial.number: trial.datetime_complete for trial in study.get_trials(deepcopy=False)}
+    ordered = sorted(points, key=lambda point: str(ends[point["trial"]]))
+    return [{**point, "trial": None} for point in ordered]
+
+
 @pytest.mark.parametrize("calls", KILLED_AT)
 def test_kill_9_in_the_middle_loses_no_finished_trial(
-    make_engine: MakeEngine, killed: Path, calls: int
+    make_engine: MakeEngine, killed: Path, alone: list[dict[str, Any]], calls: int
 ) -> None:
     path = str(killed / f"{calls}.journal")
     before = record(read_front(path, "study")) if calls > 1 else []
@@ -108,6 +123,7 @@ def test_kill_9_in_the_middle_loses_no_finished_trial(
     after = record(read_front(path, "study"))
     assert after[: len(before)] == before and len(after) == 10
     study = optuna.load_study(storage=open_storage(path), study_name="study")
+    assert in_order(study, after) == alone, "resumed equals uninterrupted, trial for trial"
     states = [trial.state for trial in study.get_trials(deepcopy=False)]
     assert states.count(TrialState.RUNNING) == 0
     assert states.count(TrialState.FAIL) == (1 if calls > 1 else 0)
