@@ -14,10 +14,11 @@ from pydantic import Field
 
 from autoprune.searching.allocate import allocate
 from autoprune.searching.attributes import COSTS, OUTPUT_ERROR, PROXIES, TRIED, WIDTHS
-from autoprune.searching.parameters import BATCH_REMOVAL, Parameters, to_parameters
+from autoprune.searching.parameters import BATCH_REMOVAL, Parameters, to_counts, to_parameters
 from autoprune.searching.strategies.base import ON_FEW, Problem, Strategy, Tried, strategies
 from autoprune.searching.strategies.proposing import Proposer
 from autoprune.searching.surrogate import Observation, Surrogate
+from autoprune.storing.queueing import rank
 
 _REDRAWS = 6
 _TARGETS = 3
@@ -76,7 +77,7 @@ class Candidate:
 
 
 class KnapsackSampler(Proposer):
-    """Optuna sampler around the knapsack front. Reproducible: its randomness is seed and trial number."""
+    """Optuna sampler around the knapsack front. Its randomness follows from the seed and a trial's rank."""
 
     def __init__(
         self, problem: Problem, aims: Sequence[int], draws: int, tried: dict[int, list[Tried]]
@@ -86,10 +87,10 @@ class KnapsackSampler(Proposer):
         self._curves = {batch: problem.curves(batch) for batch in problem.batches}
 
     def propose(self, study: Study, trial: FrozenTrial) -> Parameters:
-        rng = np.random.default_rng([self.problem.seed, trial.number])
+        rng = np.random.default_rng([self.problem.seed, rank(study, trial._trial_id)])
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         seen = [found for one in trials for found in self._observations(one)]
-        known = {(found.batch, *found.counts.tolist()) for found in seen}
+        known = {(found.batch, *found.counts.tolist()) for found in seen} | self._begun(study)
         surrogate = Surrogate(self._curves, seen)
         considered: list[Candidate] = []
         for _ in range(_TARGETS if self.draws > 1 else 1):
@@ -128,6 +129,12 @@ class KnapsackSampler(Proposer):
         pairs = zip(self._curves[draw.batch], draw.log_factors, strict=True)
         curves = [curve * np.exp(theta) for curve, theta in pairs]
         return Candidate(allocate(self.problem.space.within({"macs": target}), curves), draw.batch)
+
+    def _begun(self, study: Study) -> set[tuple[int, ...]]:
+        """Candidates that other workers are at."""
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        known = [trial.params for trial in running if BATCH_REMOVAL in trial.params]
+        return {(int(p[BATCH_REMOVAL]), *to_counts(self.problem.space, p).tolist()) for p in known}
 
     def _may_enter(self, candidate: Candidate, trials: Sequence[FrozenTrial]) -> bool:
         """Whether no measured candidate as cheap had a much smaller error on few images."""
