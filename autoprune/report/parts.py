@@ -1,4 +1,4 @@
-"""What stands on the page in which order: for every part its figures, and what is said where it is missing."""
+"""What stands on the page in which order: of every part its figures, or what is said where it is missing."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from autoprune.progress import Progress, Stage
 from autoprune.searching.running import best_so_far
 from autoprune.searching.study import finished
 from autoprune.storing.stopping import StopWatch, request_stop
-from autoprune.working.backends import Open, Place
 from autoprune.working.interruption import shielded
+from autoprune.working.place import Open, Place
 from autoprune.working.worker import work
 
 POLL = 1.0

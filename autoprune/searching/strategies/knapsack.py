@@ -21,6 +21,8 @@ from autoprune.searching.surrogate import Observation, Surrogate
 from autoprune.storing.queueing import rank
 
 _REDRAWS = 6
+_MOST_REDRAWS = 40
+"""Where all draws so far are known: it is better to look further than to measure a candidate twice."""
 _TARGETS = 3
 HOPELESS = 1.15
 """A candidate whose error on few images is above that of one which is measured and as cheap by more than
@@ -110,12 +112,12 @@ class KnapsackSampler(Proposer):
         """Different candidates for one target of MACs, restored on few images if there are several."""
         target = int(rng.choice(self.aims))
         found: dict[tuple[int, ...], Candidate] = {}
-        for attempt in range(self.draws + _REDRAWS):
+        for attempt in range(self.draws + _MOST_REDRAWS):
             spread = 1.0 + 0.5 * max(0, attempt - self.draws)
             candidate = self._draw(surrogate, rng, target, spread)
             if candidate.key not in known:
                 found[candidate.key] = candidate
-            if len(found) == self.draws:
+            if len(found) == self.draws or (found and attempt >= self.draws + _REDRAWS):
                 break
         # Where the space holds nothing new, an old candidate is as good as any.
         for one in list(found.values()) or [candidate]:
