@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from autoprune.cli.options import Json, Storage, Study, read_study
 from autoprune.cli.output import print_json
 from autoprune.config import StudyConfig
+
+if TYPE_CHECKING:
+    from autoprune.report import Content
 
 Out = Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="HTML file to write.")]
 FOLDERS = {"root", "train_root", "validation_root"}
@@ -25,11 +28,20 @@ def report(study: Study, out: Out = Path("report.html"), storage: Storage = None
 
     Example: autoprune report studies/digits.toml -o digits.html
     """
+    content = write(study, config := read_study(study, storage=storage), out)
+    trials, points = len(content.front.trials), len(content.front)
+    if json:
+        print_json({"study": config.name, "out": str(out), "trials": trials, "front": points})
+    else:
+        typer.echo(f"{out}: {points} points of {trials} finished trials, {out.stat().st_size / 1e6:.1f} MB")
+
+
+def write(study: Path, config: StudyConfig, out: Path) -> Content:
+    """The report of a study as its file and the command line have it; what it tells."""
     from autoprune.report import write_report
     from autoprune.storing.artifacts import open_artifacts
 
-    config = read_study(study, storage=storage)
-    content = write_report(
+    return write_report(
         config.storage,
         config.name,
         out,
@@ -37,11 +49,14 @@ def report(study: Study, out: Out = Path("report.html"), storage: Storage = None
         study_file=shlex.quote(str(study)),
         data=data_of(config),
     )
-    trials, points = len(content.front.trials), len(content.front)
-    if json:
-        print_json({"study": config.name, "out": str(out), "trials": trials, "front": points})
-    else:
-        typer.echo(f"{out}: {points} points of {trials} finished trials, {out.stat().st_size / 1e6:.1f} MB")
+
+
+def beside(storage: str) -> Path | None:
+    """Where a search puts its report: beside the file that stores it; nowhere for a server."""
+    from autoprune.storing.artifacts import file_of
+
+    file = file_of(storage)
+    return None if file is None else file.with_suffix(".html")
 
 
 def data_of(config: StudyConfig) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from autoprune.cli.options import Device, Json, Quiet, Storage, Study, read_study
 from autoprune.cli.output import print_json, print_tables, working
 from autoprune.cli.progress import make_progress
+from autoprune.cli.report import beside, write
 
 Trials = Annotated[
     int | None,
@@ -57,6 +59,14 @@ Scheduler = Annotated[
         show_default=False,
     ),
 ]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="HTML report of the search, by default beside the storage where that is a file.",
+        show_default=False,
+    ),
+]
 
 
 def search(
@@ -67,6 +77,7 @@ def search(
     workers: Workers = 1,
     backend: Backend = "loky",
     scheduler: Scheduler = None,
+    report: Report = None,
     storage: Storage = None,
     device: Device = None,
     json: Json = False,
@@ -91,6 +102,9 @@ def search(
         continue_to = crew.prepare(progress)
         with interruption(progress.message) as interrupted:
             front = continue_to(end, interrupted.asked)
+        if (page := report or beside(config.storage)) is not None:
+            write(study, config, page)
+            progress.message(f"report: {page}")
     if json:
         print_json(front.to_json())
     else:

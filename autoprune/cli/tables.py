@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
 from autoprune.cli.output import percent, printable
 from autoprune.config import mask_url
-from autoprune.graph import Role
 from autoprune.searching.front import Front, Point
 from autoprune.searching.overview import Overview
-from autoprune.survey import Survey, owners
+
+if TYPE_CHECKING:
+    from autoprune.survey import Survey
 
 SHOWN = 3
 
@@ -92,6 +94,10 @@ def _progress(study: Overview) -> list[str]:
 
 def groups_table(survey: Survey) -> Table:
     """Groups whose channels can go, in the order of the network."""
+    # They bring PyTorch along, which takes seconds; the other tables need none of it.
+    from autoprune.graph import Role
+    from autoprune.survey import owners
+
     table = _table(f"{len(survey.graph.groups)} prunable channel groups", _reachable(survey))
     for name in ("group", "width", "producers", "consumers", "members"):
         table.add_column(name, justify="right" if name in ("width", "members") else "left", overflow="fold")

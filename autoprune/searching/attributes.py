@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from autoprune.errors import StudyError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCHEMA = 1
 """Version of everything named here; raise it when a stored study would be misread."""
@@ -53,6 +53,9 @@ def pack(kept: Tensor, width: int) -> str:
 
 def unpack(text: str) -> Tensor:
     """Sorted int64 indices from `pack`; StudyError when the text is damaged."""
+    # PyTorch takes seconds to import, and a table of a front needs no mask.
+    import torch
+
     found = re.fullmatch("([0-9]{1,9}):([0-9a-f]+)", text) if isinstance(text, str) else None
     bits = int(found[2], 16) if found else 0
     if found is None or bits.bit_length() > int(found[1]):

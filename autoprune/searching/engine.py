@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-import torch
 from optuna import Study
 from optuna.storages import BaseStorage, InMemoryStorage
 from torch import nn
@@ -24,16 +22,14 @@ from autoprune.graph import ChannelGraph, CostModel, verified_graph
 from autoprune.graph.groups import Kept, Layer
 from autoprune.progress import Progress, Silent
 from autoprune.reconstruction import Bench, Reconstruction, reconstructions
-from autoprune.reconstruction.base import POSITIONS_PER_IMAGE
-from autoprune.reconstruction.remembering import RememberingIndependent
 from autoprune.searching.evaluator import Evaluator, Metric, checked
 from autoprune.searching.front import Dense, Front, Point
 from autoprune.searching.gradients import Labelled, self_labelled
+from autoprune.searching.ladder import Ladder
 from autoprune.searching.metrics import Accuracy
 from autoprune.searching.options import Options, Task
-from autoprune.searching.outputs import OutputError
 from autoprune.searching.packing import moment_bytes
-from autoprune.searching.profile import MEASURED_SHARES, Profile, make_profile
+from autoprune.searching.profile import Profile, make_profile
 from autoprune.searching.recovering import Recoverer, load_trained, study_history
 from autoprune.searching.running import Run, never
 from autoprune.searching.sharing import MOST_BYTES, Sharing, shared_moments, shared_profile
@@ -52,27 +48,8 @@ from autoprune.versions import versions
 
 __all__ = ["Engine", "Options", "Task"]
 
-PROFILE_FORWARDS = 5_120
-"""Images that the profile's output errors may cost in all: with many groups each is measured on fewer, so
-that a profile's time grows with the depth of a network and not with its square."""
-PROFILE_MACS = {"cpu": 2e13, "cuda": 2e15}
-"""MACs that they may cost where every candidate is restored as the study does it."""
-PASSES = 6
-"""What restoring and judging a candidate on few images costs, in forward passes over them, rounded up."""
-RUNG_IMAGES = 256
-"""Calibration images, and unseen ones, on which the rung below the measurement restores and judges."""
-LEAST_RUNG_IMAGES = 32
-"""With fewer images the profile restores independently, on the second moments of all images."""
-LEAST_SAMPLES = 4
-"""Positions per column of the widest layer below which a fit on few images says nothing of the real one."""
-RUNG_SHARE = 8
-"""That rung takes at most one in so many of the calibration images: it has to be cheap."""
 MOST_CHUNKS = 32
 """Parts of the calibration images that go through the network side by side, each in a thread of its own."""
-TRIAL_IMAGES = 1_000
-"""Unseen images on which a trial's output error is measured."""
-
-
 class Engine:
     """Searches one task. Each stage is computed when first needed, and only then."""
 
@@ -145,7 +122,7 @@ class Engine:
         if not in_trials or moment_bytes(layers) > MOST_BYTES:
             return self._calibrated()
         images = sum(chunk.size for chunk in self.task.chunks)
-        return self.sharing.get(shared_moments(self._calibrated, layers, self._device, images=images))
+        return self.sharing.get(shared_moments(self._calibrated, layers, self.task.device, images=images))
 
     def _calibrated(self) -> Mapping[str, Moments]:
         batches = [part for chunk in self.task.chunks for part in fast_batches(chunk)]
@@ -226,53 +203,25 @@ class Engine:
         return not (self.criterion.needs_images or self.reconstruction.needs_images)
 
     @cached_property
-    def evaluator(self) -> Evaluator:
-        error = OutputError(self.task.model, leading(self.task.probe, TRIAL_IMAGES))
-        return Evaluator(
-            self.bench, self.reconstruction, self.task.metric, error, batch_norm=self.options.batch_norm
+    def ladder(self) -> Ladder:
+        return Ladder(
+            task=self.task,
+            bench=self.bench,
+            reconstruction=self.reconstruction,
+            batch_norm=self.options.batch_norm,
+            data_free=self.data_free,
+            dense_macs=self.cost.dense_macs,
+            readers=self._readers,
         )
 
-    def _quick(self) -> Evaluator:
-        """Restores candidates without a pass over data, and measures their output error on few images."""
-        images = max(16, self._profile_images)
-        error = OutputError(self.task.model, leading(self.task.probe, images))
-        restore = self.reconstruction if self.data_free else RememberingIndependent()
-        return Evaluator(self.bench, restore, self.task.metric, error)
-
-    def _on_few(self, images: int) -> Evaluator:
-        """Restores candidates as the study does, but quickly, on a few calibration images."""
-        error = OutputError(self.task.model, leading(self.task.probe, 2 * images))
-        return Evaluator(self.bench.first(images), self.reconstruction.quick(), self.task.metric, error)
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        return self.ladder.measuring()
 
     @cached_property
     def rung(self) -> Evaluator:
         """The rung below the measurement of a trial."""
-        images = sum(chunk.size for chunk in self.task.chunks) // RUNG_SHARE
-        return self._on_few(max(1, min(RUNG_IMAGES, images)))
-
-    def _profiler(self) -> Evaluator:
-        """Measures the profile's output errors: as a trial would where that is affordable."""
-        cost = self._measurements * PASSES * max(self.cost.dense_macs, 1)
-        images = min(self._profile_images, int(PROFILE_MACS.get(self._device.type, 2e13) / cost))
-        few = images < LEAST_RUNG_IMAGES or images * POSITIONS_PER_IMAGE < LEAST_SAMPLES * self._widest
-        return self._quick() if self.data_free or few else self._on_few(images)
-
-    @property
-    def _widest(self) -> int:
-        """Columns of the widest layer that reads pruned channels."""
-        return max(math.prod(layer.shape[1:]) for layer in self._readers)
-
-    @property
-    def _profile_images(self) -> int:
-        return min(RUNG_IMAGES, PROFILE_FORWARDS // self._measurements)
-
-    @property
-    def _measurements(self) -> int:
-        return len(MEASURED_SHARES) * len(self.graph.groups)
-
-    @property
-    def _device(self) -> torch.device:
-        return self.task.chunks[0].tensors[0].device
+        return self.ladder.below()
 
     @cached_property
     def profile(self) -> Profile:
@@ -289,7 +238,7 @@ class Engine:
         )
 
     def _profiled(self) -> Profile:
-        groups, judge = len(self.graph.groups), self._profiler()
+        groups, judge = len(self.graph.groups), self.ladder.profiling()
         # Made now, so that calibration is a stage before this one.
         _ = len(self.bench.statistics.moments)
         with self.progress.stage("profile", groups) as stage:
@@ -316,7 +265,7 @@ class Engine:
         return BenchWorkshop(
             bench=self.bench,
             metric=self.task.metric,
-            evaluator=self._quick,
+            evaluator=self.ladder.quick,
             rung=lambda: self.rung,
             profile=self.profile,
             probe=lambda images: leading(self.task.probe, images),

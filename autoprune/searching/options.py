@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -107,3 +108,8 @@ class Task:
     labelled: Callable[[int], Sequence[Labelled]] | None = None
     training: Dataset[Any] | None = None
     history: History | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the work is done: where the inputs are."""
+        return self.chunks[0].tensors[0].device

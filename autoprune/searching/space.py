@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from autoprune.errors import BudgetError, ConfigError, ModelError
-from autoprune.graph.cost import CostModel, Costs
-from autoprune.graph.groups import ChannelGraph
+
+if TYPE_CHECKING:
+    # PyTorch takes seconds to import, and who reads a stored study needs none of it.
+    from autoprune.graph.cost import CostModel, Costs
+    from autoprune.graph.groups import ChannelGraph
 
 Widths = dict[str, int]
 Bounds = Mapping[str, int]

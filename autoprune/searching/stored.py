@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
-from optuna import Study
-from optuna.trial import FrozenTrial
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from autoprune.errors import StudyError
@@ -18,6 +16,29 @@ Count = Annotated[int, Field(ge=1)]
 Cost = Annotated[int, Field(ge=0)]
 Metric = Annotated[float, Field(allow_inf_nan=False)]
 Widths = dict[str, Count]
+
+
+class Described(Protocol):
+    """A study, as Optuna gives it or as it is read at one go."""
+
+    @property
+    def study_name(self) -> str: ...
+
+    @property
+    def user_attrs(self) -> dict[str, Any]: ...
+
+
+class Finished(Protocol):
+    """A finished trial, likewise."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def values(self) -> list[float] | None: ...
+
+    @property
+    def user_attrs(self) -> dict[str, Any]: ...
 
 
 class _Stored(BaseModel):
@@ -64,13 +85,13 @@ Model = TypeVar("Model", bound=_Stored)
 _widths = TypeAdapter(Widths, config=ConfigDict(strict=True))
 
 
-def read_dense(study: Study) -> Dense:
+def read_dense(study: Described) -> Dense:
     """The dense network's costs and accuracy; StudyError where the study says something else."""
     found = _checked(StoredDense, study.user_attrs.get(attr.DENSE), f"study '{study.study_name}'")
     return Dense(**dict(found))
 
 
-def read_widths(study: Study) -> Widths:
+def read_widths(study: Described) -> Widths:
     """Widths of the dense network's groups."""
     try:
         return _widths.validate_python(study.user_attrs.get(attr.DENSE_WIDTHS))
@@ -78,7 +99,7 @@ def read_widths(study: Study) -> Widths:
         raise _damaged(f"study '{study.study_name}'", error) from error
 
 
-def read_trial(trial: FrozenTrial, dense: Mapping[str, int]) -> StoredTrial:
+def read_trial(trial: Finished, dense: Mapping[str, int]) -> StoredTrial:
     """What a finished trial says; StudyError unless its groups are those of the `dense` widths."""
     what = f"trial {trial.number} of the study"
     found = _checked(StoredTrial, trial.user_attrs, what)

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import optuna
 from optuna import Study
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from torch import Tensor
 
 from autoprune.config import differences, mask_url
 from autoprune.errors import StudyError
 from autoprune.searching import attributes as attr
 from autoprune.searching.front import Dense, Front, Point
 from autoprune.searching.space import rates_of
-from autoprune.searching.stored import read_dense, read_trial, read_widths
+from autoprune.searching.stored import Described, Finished, read_dense, read_trial, read_widths
+from autoprune.storing.reading import read_stored, without_collector
 from autoprune.storing.storages import open_storage
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 METRICS = ["accuracy", "macs_ratio"]
@@ -84,7 +88,7 @@ def _describe(
     study.set_user_attr(attr.IDENTITY, dict(identity))
 
 
-def check_schema(study: Study) -> None:
+def check_schema(study: Described) -> None:
     """StudyError for a study that another version of autoprune wrote in a way this one cannot read."""
     schema = study.user_attrs.get(attr.SCHEMA_VERSION)
     if schema != attr.SCHEMA:
@@ -94,7 +98,7 @@ def check_schema(study: Study) -> None:
         )
 
 
-def check_ours(study: Study) -> None:
+def check_ours(study: Described) -> None:
     """StudyError for a study that autoprune did not make, or not completely, or in another version."""
     if not isinstance(study.user_attrs.get(attr.IDENTITY), Mapping):
         raise StudyError(f"study '{study.study_name}' was not made by autoprune, or has not begun.")
@@ -108,7 +112,13 @@ def finished(study: Study) -> list[FrozenTrial]:
 
 def read_front(storage: str, name: str) -> Front:
     """The front of a stored study, from storage alone; StudyError when it is absent or not ours."""
-    return front_of(stored_study(storage, name))
+    with without_collector():
+        study = read_stored(storage, name)
+        if study is None:
+            return front_of(stored_study(storage, name))
+        check_ours(study)
+        dense, widths = read_dense(study), read_widths(study)
+        return Front(name, dense, [point_of(trial, dense, widths) for trial in study.finished])
 
 
 def stored_study(storage: str, name: str) -> Study:
@@ -123,15 +133,25 @@ def stored_study(storage: str, name: str) -> Study:
         ) from None
 
 
+_points: WeakKeyDictionary[Study, dict[int, Point]] = WeakKeyDictionary()
+"""What was read before, by study and number: a finished trial never changes, and a search asks after each."""
+
+
 def front_of(study: Study) -> Front:
     """Everything that the study's finished trials say."""
     check_ours(study)
     dense, widths = read_dense(study), read_widths(study)
-    return Front(study.study_name, dense, [point_of(trial, dense, widths) for trial in finished(study)])
+    known, trials = _points.setdefault(study, {}), finished(study)
+    for trial in trials:
+        if trial.number not in known:
+            known[trial.number] = point_of(trial, dense, widths)
+    return Front(study.study_name, dense, [known[trial.number] for trial in trials])
 
 
-def point_of(trial: FrozenTrial, dense: Dense, dense_widths: Mapping[str, int]) -> Point:
+def point_of(trial: Finished, dense: Dense, dense_widths: Mapping[str, int]) -> Point:
+    """What a finished trial says; StudyError where it is damaged."""
     stored = read_trial(trial, dense_widths)
+    assert trial.values is not None, "read_trial refuses a trial without"
     return Point(
         trial=trial.number,
         macs=stored.costs.macs,
@@ -151,7 +171,7 @@ def point_of(trial: FrozenTrial, dense: Dense, dense_widths: Mapping[str, int]) 
     )
 
 
-class _Masks(Mapping[str, Tensor]):
+class _Masks(Mapping[str, "Tensor"]):
     """Kept channels, unpacked only when they are asked for: a front table needs none."""
 
     def __init__(self, packed: Mapping[str, str], widths: Mapping[str, int]) -> None:

@@ -25,6 +25,8 @@ from autoprune.searching.outputs import OutputError
 from autoprune.searching.profile import Profile
 from autoprune.searching.strategies.base import Gradients, Measure, Split
 
+REMEMBERED = 128
+"""Errors on few images that are kept for whoever asks again: more than a proposal looks at."""
 NOTES = "autoprune.notes."
 """Prefix of the study's attributes that strategies wrote."""
 
@@ -66,7 +68,11 @@ class BenchWorkshop:
         key = (batch, tuple(widths.values()))
         if key not in self._errors:
             self._errors[key] = self.rung().error(self.profile.kept(widths, batch))
-        return self._errors[key]
+        error = self._errors[key]
+        # What a proposal measured is asked for again when the trial is evaluated, and later no more.
+        while len(self._errors) > REMEMBERED:
+            del self._errors[next(iter(self._errors))]
+        return error
 
     def dispersion(self, group: str) -> float:
         bench = self.bench

@@ -158,13 +158,17 @@ def _in_bucket(place: str) -> Artifacts:
 
 
 def _beside(storage: str | None) -> Path | None:
-    if storage is None:
-        return None
-    if "://" not in storage:
-        return Path(f"{storage}.artifacts")
+    file = file_of(storage)
+    return None if file is None else Path(f"{file}.artifacts")
+
+
+def file_of(storage: str | None) -> Path | None:
+    """The file of a storage that is one: a journal, or SQLite's."""
+    if storage is None or "://" not in storage:
+        return None if storage is None else Path(storage)
     url = parsed(storage)
     is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
-    return Path(f"{url.database}.artifacts") if is_file else None
+    return Path(str(url.database)) if is_file else None
 
 
 def read_tensors(content: bytes, what: str) -> dict[str, Tensor]:

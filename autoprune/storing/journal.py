@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from optuna.storages.journal import BaseJournalBackend, JournalFileOpenLock
 from optuna.storages.journal._file import get_lock_file
+from pydantic_core import from_json
 
 from autoprune.errors import StudyError
 
@@ -51,6 +52,18 @@ class JournalFile(BaseJournalBackend):
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Records from this number on."""
+        for number, line in self._lines(log_number_from):
+            yield self._parsed(line, number)
+
+    def read_all_but(self, op_codes: Collection[int]) -> Iterator[dict[str, Any]]:
+        """All records except those of some operations, which are passed over unread: a quick look."""
+        passed_over = tuple(BEGINNING + f"{int(code)},".encode() for code in op_codes)
+        for number, line in self._lines(0):
+            if not line.startswith(passed_over):
+                yield self._parsed(line, number)
+
+    def _lines(self, log_number_from: int) -> Iterator[tuple[int, bytes]]:
+        """Complete lines from this number on, with their numbers, which begin at 1."""
         with self._opened("rb") as file:
             # While the lock is held nobody is in the middle of a record, or about to cut one off; complete
             # lines before this size never change again, so they are read without it.
@@ -63,10 +76,9 @@ class JournalFile(BaseJournalBackend):
                 if not line.endswith(b"\n") or self._offset + len(line) > size:
                     # Half a record: its writer is dead, or another one replaces it at this moment.
                     return
-                record = self._parsed(line)
                 self._number, self._offset = self._number + 1, self._offset + len(line)
                 if self._number > log_number_from:
-                    yield record
+                    yield self._number, line
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write records; once this returns they are on the disk, and when it raises none of them is."""
@@ -123,15 +135,15 @@ class JournalFile(BaseJournalBackend):
             raise self._gone("shortened")
         return size
 
-    def _parsed(self, line: bytes) -> dict[str, Any]:
+    def _parsed(self, line: bytes, number: int) -> dict[str, Any]:
         try:
-            record = json.loads(line)
+            record = _read(line)
         except (ValueError, RecursionError):
             record = None
         if isinstance(record, dict) and isinstance(record.get("op_code"), int):
             return record
         raise StudyError(
-            f"storage '{self.path}' is damaged: line {self._number + 1} is no record of a journal; restore "
+            f"storage '{self.path}' is damaged: line {number} is no record of a journal; restore "
             "the file from a copy, or remove this line: what it said is lost, the other lines stay valid."
         )
 
@@ -145,6 +157,14 @@ class JournalFile(BaseJournalBackend):
             f"storage '{self.path}' cannot be used: {error.strerror}; make room, or make the file readable "
             "and writable, and start again: it holds every trial that was finished."
         )
+
+
+def _read(line: bytes) -> Any:
+    try:
+        # Twice as fast, and keeps the many names that are the same only once.
+        return from_json(line)
+    except ValueError:
+        return json.loads(line)
 
 
 def _identity(file: BinaryIO) -> tuple[int, int]:

@@ -76,6 +76,16 @@ def _open(storage: str, create: bool) -> BaseStorage:
     return _answering(open_database(with_driver(url)), Patience(place))
 
 
+def existing_journal(storage: str) -> JournalFile:
+    """The journal at this path; StudyError where there is none."""
+    return JournalFile(_journal(Path(storage), create=False))
+
+
+def is_database(storage: str) -> bool:
+    """Whether this URL is of an SQL database; StudyError when it is no URL."""
+    return parsed(storage).get_backend_name() not in ("redis", "rediss", "grpc")
+
+
 def _answering(opened: BaseStorage, patience: Patience) -> BaseStorage:
     """A server's storage, once it has answered: the first connection is not waited for."""
     opened.get_all_studies()

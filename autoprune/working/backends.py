@@ -13,3 +13,6 @@ from autoprune.working.place import Open
 from autoprune.working.ray_cluster import on_ray
 
 BACKENDS: Mapping[str, Open] = {"loky": on_this_machine, "dask": on_dask, "ray": on_ray}
+
+MODULES: Mapping[str, str] = {"dask": "distributed", "ray": "ray"}
+"""What the extra of a backend's name installs."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -17,8 +18,9 @@ from autoprune.progress import Progress
 from autoprune.searching.front import Front
 from autoprune.searching.study import finished, front_of
 from autoprune.session import Session
-from autoprune.working.backends import BACKENDS
+from autoprune.working.backends import BACKENDS, MODULES
 from autoprune.working.division import device_for
+from autoprune.working.place import missing
 from autoprune.working.shift import Shift
 
 Search = Callable[["float | None", Callable[[], bool]], Front]
@@ -44,9 +46,11 @@ class Crew:
         return self.workers == 1 and self.backend == "loky"
 
     def check(self) -> None:
-        """ConfigError for a backend that is not known, and for a storage that serves one process only."""
+        """ConfigError for a backend that is not there, and for a storage that serves one process only."""
         if self.backend not in BACKENDS:
             raise ConfigError(unknown_name("backend", self.backend, BACKENDS))
+        if find_spec(MODULES.get(self.backend, __name__)) is None:
+            raise missing(self.backend)
         if self.scheduler is not None and self.backend == "loky":
             raise ConfigError("--scheduler is the address of a cluster; add --backend dask or --backend ray.")
         scheme, separator, _ = self.config.storage.partition("://")

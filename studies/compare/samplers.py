@@ -127,7 +127,7 @@ def main() -> None:
     )
     chance = 1.0 / (session.splits.num_classes or 1)
     base = session.engine
-    base.__dict__["rung"] = base._on_few(options.rung)
+    base.__dict__["rung"] = base.ladder.on_few(options.rung)
     record, records = Record(options.out, vars(options), session.device), []
     for seed in options.seeds:
         for name, how, trials in contestants(options):

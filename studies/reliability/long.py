@@ -3,9 +3,9 @@
     python studies/reliability/long.py studies/digits.toml --trials 1000 --out long.json
     python studies/reliability/long.py studies/digits.toml --trials 40 --front 10000
 
-The search runs in a temporary journal file. Then trials of it are repeated, with other widths and values, until
-a study holds `--front` of them, in a journal file and in SQLite, and `autoprune front` reads it.
-Prints Markdown: per hundred trials the seconds, the seconds of processor time, and the memory of the process.
+The search runs in a temporary journal file. Then its trials are repeated, with other widths and values,
+until a study holds `--front` of them, in a journal file and in SQLite, and `autoprune front` reads it.
+Prints Markdown: per hundred trials the seconds, those of processor time, and the memory of the process.
 """
 
 from __future__ import annotations
@@ -24,17 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from optuna.storages.journal._storage import JournalOperation
-from optuna.trial import FrozenTrial, TrialState, create_trial
 
+import filling
 import searches
 from autoprune.config import StudyConfig
 from autoprune.progress import Silent, Stage
-from autoprune.searching import attributes as attr
-from autoprune.searching.study import read_front, stored_study
+from autoprune.searching.study import read_front
 from autoprune.session import Session
-from autoprune.storing.journal import JournalFile
-from autoprune.storing.storages import open_storage
 
 MIB = 2**20
 BLOCK = 100
@@ -44,7 +40,7 @@ SETTLED = 100
 
 @dataclass(frozen=True)
 class Moment:
-    """After so many finished trials: seconds since the first look, of processor time, MiB resident, in the file."""
+    """After so many finished trials: the clock and the processor time in seconds, MiB of memory and file."""
 
     trials: int
     seconds: float
@@ -101,7 +97,7 @@ def blocks(moments: list[Moment]) -> list[dict[str, float]]:
 
 
 def slopes(moments: list[Moment]) -> dict[str, float]:
-    """Growth over a thousand trials, by least squares: of a trial's milliseconds, and of the memory in MiB."""
+    """Growth over a thousand trials, by least squares: of a trial's milliseconds, and of the memory."""
     settled = moments[min(SETTLED, len(moments) // 2) :]
     numbers = np.array([moment.trials for moment in settled[1:]])
     processor = np.diff([moment.processor for moment in settled])
@@ -110,69 +106,6 @@ def slopes(moments: list[Moment]) -> dict[str, float]:
         "processor_ms_per_trial_per_1000": 1e6 * float(np.polyfit(numbers, processor, 1)[0]),
         "memory_mib_per_1000": 1e3 * float(np.polyfit(numbers, memory, 1)[0]),
     }
-
-
-def copies(trials: list[FrozenTrial], count: int, rng: np.random.Generator) -> Iterator[FrozenTrial]:
-    """Finished trials like these, with other values and widths."""
-    for number in range(count):
-        model = trials[number % len(trials)]
-        marks, share = dict(model.user_attrs), rng.uniform(0.2, 1.0)
-        macs = max(1, int(marks[attr.COSTS]["macs"] * share))
-        marks[attr.COSTS] = {**marks[attr.COSTS], "macs": macs}
-        marks[attr.WIDTHS] = {name: max(1, int(share * w)) for name, w in marks[attr.WIDTHS].items()}
-        accuracy = model.values[0] * rng.uniform(0.5, 1.0)
-        yield create_trial(
-            values=[accuracy, model.values[1] * share],
-            params=model.params,
-            distributions=model.distributions,
-            user_attrs=marks,
-            system_attrs=model.system_attrs,
-        )
-
-
-def fill_database(config: StudyConfig, storage: str, count: int) -> None:
-    source, opened = stored_study(config.storage, config.name), open_storage(storage)
-    study_id = opened.create_new_study(source.directions, config.name)
-    for name, value in source.user_attrs.items():
-        opened.set_study_user_attr(study_id, name, value)
-    trials = source.get_trials(states=(TrialState.COMPLETE,))
-    for trial in copies(trials, count, np.random.default_rng(0)):
-        opened.create_new_trial(study_id, template_trial=trial)
-
-
-def fill_journal(config: StudyConfig, path: str, count: int) -> None:
-    """Record by record as a search writes them: a trial that is created in one piece would be read faster."""
-    source = stored_study(config.storage, config.name)
-    trials = source.get_trials(states=(TrialState.COMPLETE,))
-    ids = {trial._trial_id: index for index, trial in enumerate(trials)}
-    records: list[list[dict[str, Any]]] = [[] for _ in trials]
-    study, born = [], -1
-    for record in JournalFile(config.storage).read_logs(0):
-        creates = record["op_code"] == JournalOperation.CREATE_TRIAL
-        born += creates
-        owner = born if creates else record.get("trial_id")
-        if owner is None:
-            study.append(record)
-        elif owner in ids:
-            records[ids[owner]].append(record)
-    Path(path).touch()
-    file, made = JournalFile(path), copies(trials, count, np.random.default_rng(0))
-    file.append_logs(study)
-    for start in range(0, count, 500):
-        numbers = range(start, min(start + 500, count))
-        file.append_logs([r for n in numbers for r in _renumbered(records[n % len(trials)], n, next(made))])
-
-
-def _renumbered(records: list[dict[str, Any]], number: int, trial: FrozenTrial) -> Iterator[dict[str, Any]]:
-    for record in records:
-        changed = dict(record)
-        if "trial_id" in record:
-            changed["trial_id"] = number
-        if "user_attr" in record:
-            changed["user_attr"] = {name: trial.user_attrs[name] for name in record["user_attr"]}
-        if record.get("values"):
-            changed["values"] = trial.values
-        yield changed
 
 
 def timed_front(study: str, config: StudyConfig, storage: str) -> dict[str, Any]:
@@ -203,13 +136,13 @@ def _command(line: list[str]) -> tuple[float, float]:
 
 
 def fronts(study: str, config: StudyConfig, folder: Path, count: int) -> list[dict[str, Any]]:
-    journal, database = str(folder / "many.journal"), f"sqlite:///{folder}/many.db"
-    fill_journal(config, journal, count)
-    fill_database(config, database, count)
+    journal, database = folder / "many.journal", folder / "many.db"
+    filling.fill_journal(config.storage, config.name, journal, count)
+    filling.fill_sqlite(config.storage, config.name, database, count)
     found = []
-    for kind, storage in (("journal", journal), ("sqlite", database)):
-        size = Path(storage.removeprefix("sqlite:///")).stat().st_size / MIB
-        found.append({"storage": kind, "mib": size, **timed_front(study, config, storage)})
+    for path, storage in ((journal, str(journal)), (database, f"sqlite:///{database}")):
+        size = path.stat().st_size / MIB
+        found.append({"storage": path.suffix, "mib": size, **timed_front(study, config, storage)})
     return found
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autoprune.searching.surrogate import Observation, Surrogate
+from autoprune.searching.surrogate import BATCH_SD, FACTOR_SD, NOISE_SD, Observation, Surrogate
 
 GROUPS, WIDTH = 6, 10
 
@@ -62,11 +62,36 @@ def test_a_draw_follows_from_its_generator(count: int) -> None:
     )
 
 
+def test_what_is_learnt_bit_by_bit_in_any_order_is_what_is_learnt_at_once() -> None:
+    seen = observed(np.linspace(-0.5, 0.5, GROUPS), 60, effect=0.1)
+    seen += [Observation(o.counts, o.batch, 0.8 * o.output_error, on_few=True) for o in seen[::2]]
+    at_once = Surrogate({1: curves(), 2: curves()}, seen)
+    for seed in range(3):
+        growing = Surrogate({1: curves(), 2: curves()})
+        for place in np.random.default_rng(seed).permutation(len(seen)):
+            growing.learn([seen[place]])
+            _ = growing.mean
+        np.testing.assert_array_equal(growing.mean, at_once.mean)
+        np.testing.assert_array_equal(growing.covariance, at_once.covariance)
+
+
+def test_the_posterior_is_that_of_the_textbook() -> None:
+    seen = observed(np.linspace(-0.5, 0.5, GROUPS), 60)
+    found = Surrogate({1: curves(), 2: curves()}, seen)
+    x = np.array([found._features(o) for o in seen])
+    y = np.log([o.output_error for o in seen])
+    sd = [10.0] * 3 + [FACTOR_SD] * GROUPS + [BATCH_SD] * 2 + [10.0] * 2
+    covariance = np.linalg.inv(np.diag(np.array(sd) ** -2.0) + x.T @ x / NOISE_SD**2)
+    np.testing.assert_allclose(found.covariance, covariance, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(found.mean, covariance @ x.T @ y / NOISE_SD**2, rtol=1e-9, atol=1e-10)
+
+
 def test_observations_that_say_nothing_are_left_out() -> None:
     dense = Observation(np.full(GROUPS, WIDTH), 1, 0.0)
     unknown = Observation(np.ones(GROUPS, dtype=int), 4, 0.3)
     plain = Surrogate({1: curves()}, [])
-    found = Surrogate({1: curves()}, [dense, unknown])
+    broken = [Observation(np.ones(GROUPS, dtype=int), 1, value) for value in (np.inf, np.nan)]
+    found = Surrogate({1: curves()}, [dense, unknown, *broken])
     np.testing.assert_array_equal(found.mean, plain.mean)
     exact = Surrogate({1: curves()}, [Observation(np.ones(GROUPS, dtype=int), 1, 0.0)])
     assert np.isfinite(exact.mean).all()

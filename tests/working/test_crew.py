@@ -56,9 +56,8 @@ def test_a_missing_package_names_its_extra(
     config: StudyConfig, backend: str, module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    search = Crew(config=config, workers=1, backend=backend).prepare(Silent())
     with pytest.raises(ConfigError, match=rf"pip install 'autoprune\[{backend}\]'"):
-        search(None, never)
+        Crew(config=config, workers=1, backend=backend).check()
 
 
 def test_preparing_leaves_to_the_workers_only_trials(config: StudyConfig, folder: Path) -> None:

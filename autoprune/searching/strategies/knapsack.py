@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from optuna import Study
@@ -13,11 +14,11 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field
 
 from autoprune.searching.allocate import allocate
-from autoprune.searching.attributes import COSTS, OUTPUT_ERROR, PROXIES, TRIED, WIDTHS
 from autoprune.searching.parameters import BATCH_REMOVAL, Parameters, to_counts, to_parameters
 from autoprune.searching.strategies.base import ON_FEW, Problem, Strategy, Tried, strategies
+from autoprune.searching.strategies.experience import Experience, Key
 from autoprune.searching.strategies.proposing import Proposer
-from autoprune.searching.surrogate import Observation, Surrogate
+from autoprune.searching.surrogate import Surrogate
 from autoprune.storing.queueing import rank
 
 _REDRAWS = 6
@@ -46,12 +47,21 @@ class Knapsack(Strategy):
     draws: Annotated[int, Field(ge=1)] = 4
     targets: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     _tried: dict[int, list[Tried]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _experiences: WeakKeyDictionary[Study, Experience] = field(
+        default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
+    )
 
     def aims(self) -> list[int]:
         return self.problem.targets(sorted(self.targets)) if self.targets else super().aims()
 
     def sampler(self, finished: int) -> BaseSampler:
-        return KnapsackSampler(self.problem, self.aims(), self.draws, self._tried)
+        return KnapsackSampler(self.problem, self.aims(), self.draws, self._tried, self.experience)
+
+    def experience(self, study: Study) -> Experience:
+        """What is known of the study so far: kept from proposal to proposal."""
+        if study not in self._experiences:
+            self._experiences[study] = Experience(self.problem)
+        return self._experiences[study]
 
     def proxies(self, counts: np.ndarray, batch: int) -> dict[str, float]:
         found = super().proxies(counts, batch)
@@ -74,7 +84,7 @@ class Candidate:
     error: float | None = None
 
     @property
-    def key(self) -> tuple[int, ...]:
+    def key(self) -> Key:
         return (self.batch, *self.counts.tolist())
 
 
@@ -82,24 +92,28 @@ class KnapsackSampler(Proposer):
     """Optuna sampler around the knapsack front. Its randomness follows from the seed and a trial's rank."""
 
     def __init__(
-        self, problem: Problem, aims: Sequence[int], draws: int, tried: dict[int, list[Tried]]
+        self,
+        problem: Problem,
+        aims: Sequence[int],
+        draws: int,
+        tried: dict[int, list[Tried]],
+        experience: Callable[[Study], Experience],
     ) -> None:
         super().__init__(problem)
-        self.aims, self.draws, self.tried = aims, draws, tried
+        self.aims, self.draws, self.tried, self.experience = aims, draws, tried, experience
         self._curves = {batch: problem.curves(batch) for batch in problem.batches}
 
     def propose(self, study: Study, trial: FrozenTrial) -> Parameters:
         rng = np.random.default_rng([self.problem.seed, rank(study, trial._trial_id)])
-        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        seen = [found for one in trials for found in self._observations(one)]
-        known = {(found.batch, *found.counts.tolist()) for found in seen} | self._begun(study)
-        surrogate = Surrogate(self._curves, seen)
+        experience = self.experience(study)
+        experience.read(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+        begun = self._begun(study)
         considered: list[Candidate] = []
         for _ in range(_TARGETS if self.draws > 1 else 1):
-            drawn = list(self._drawn(surrogate, rng, known))
+            drawn = list(self._drawn(experience, rng, begun))
             considered += drawn
             best = min(drawn, key=_error)
-            if self._may_enter(best, trials):
+            if self._may_enter(best, experience):
                 break
         # Where all targets looked hopeless, the best of the last one is measured all the same.
         others = [c for c in considered if c is not best and c.error is not None]
@@ -107,15 +121,15 @@ class KnapsackSampler(Proposer):
         return to_parameters(self.problem.space, best.counts, best.batch)
 
     def _drawn(
-        self, surrogate: Surrogate, rng: np.random.Generator, known: set[tuple[int, ...]]
+        self, experience: Experience, rng: np.random.Generator, begun: set[Key]
     ) -> Iterator[Candidate]:
         """Different candidates for one target of MACs, restored on few images if there are several."""
         target = int(rng.choice(self.aims))
-        found: dict[tuple[int, ...], Candidate] = {}
+        found: dict[Key, Candidate] = {}
         for attempt in range(self.draws + _MOST_REDRAWS):
             spread = 1.0 + 0.5 * max(0, attempt - self.draws)
-            candidate = self._draw(surrogate, rng, target, spread)
-            if candidate.key not in known:
+            candidate = self._draw(experience.surrogate, rng, target, spread)
+            if candidate.key not in experience.known and candidate.key not in begun:
                 found[candidate.key] = candidate
             if len(found) == self.draws or (found and attempt >= self.draws + _REDRAWS):
                 break
@@ -132,40 +146,21 @@ class KnapsackSampler(Proposer):
         curves = [curve * np.exp(theta) for curve, theta in pairs]
         return Candidate(allocate(self.problem.space.within({"macs": target}), curves), draw.batch)
 
-    def _begun(self, study: Study) -> set[tuple[int, ...]]:
+    def _begun(self, study: Study) -> set[Key]:
         """Candidates that other workers are at."""
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         known = [trial.params for trial in running if BATCH_REMOVAL in trial.params]
         return {(int(p[BATCH_REMOVAL]), *to_counts(self.problem.space, p).tolist()) for p in known}
 
-    def _may_enter(self, candidate: Candidate, trials: Sequence[FrozenTrial]) -> bool:
+    def _may_enter(self, candidate: Candidate, experience: Experience) -> bool:
         """Whether no measured candidate as cheap had a much smaller error on few images."""
         if candidate.error is None:
             return True
         macs = int(self.problem.space.costs(candidate.counts[None])["macs"][0])
-        rivals = [
-            trial.user_attrs[PROXIES][ON_FEW]
-            for trial in trials
-            if trial.user_attrs[COSTS]["macs"] <= macs and ON_FEW in trial.user_attrs.get(PROXIES, {})
-        ]
-        return candidate.error <= HOPELESS * min(rivals, default=np.inf)
+        return candidate.error <= HOPELESS * experience.least_error(macs)
 
     def _told(self, candidate: Candidate) -> Tried:
         return {"counts": candidate.counts.tolist(), "batch": candidate.batch, ON_FEW: candidate.error}
-
-    def _observations(self, trial: FrozenTrial) -> Iterator[Observation]:
-        """What a trial says of its own candidate, in full and on few images, and of those it considered."""
-        stored = trial.user_attrs
-        if OUTPUT_ERROR not in stored:
-            return
-        widths: Mapping[str, int] = stored[WIDTHS]
-        counts = np.array([widths[name] for name in self.problem.space.names])
-        batch = trial.params[BATCH_REMOVAL]
-        yield Observation(counts, batch, stored[OUTPUT_ERROR])
-        if ON_FEW in stored.get(PROXIES, {}):
-            yield Observation(counts, batch, stored[PROXIES][ON_FEW], on_few=True)
-        for tried in stored.get(TRIED, []):
-            yield Observation(np.array(tried["counts"]), tried["batch"], tried[ON_FEW], on_few=True)
 
 
 def _error(candidate: Candidate) -> float:

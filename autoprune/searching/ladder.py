@@ -1,0 +1,100 @@
+"""The ladder: how candidates are judged, from nearly free to the measurement of a trial."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from autoprune.data.inputs import leading
+from autoprune.graph.groups import Layer
+from autoprune.reconstruction import Bench, Reconstruction
+from autoprune.reconstruction.base import POSITIONS_PER_IMAGE
+from autoprune.reconstruction.remembering import RememberingIndependent
+from autoprune.searching.evaluator import Evaluator
+from autoprune.searching.options import Task
+from autoprune.searching.outputs import OutputError
+from autoprune.searching.profile import MEASURED_SHARES
+
+PROFILE_FORWARDS = 5_120
+"""Images that the profile's output errors may cost in all: with many groups each is measured on fewer, so
+that a profile's time grows with the depth of a network and not with its square."""
+PROFILE_MACS = {"cpu": 2e13, "cuda": 2e15}
+"""MACs that they may cost where every candidate is restored as the study does it."""
+PASSES = 6
+"""What restoring and judging a candidate on few images costs, in forward passes over them, rounded up."""
+RUNG_IMAGES = 256
+"""Calibration images, and unseen ones, on which the rung below the measurement restores and judges."""
+LEAST_RUNG_IMAGES = 32
+"""With fewer images the profile restores independently, on the second moments of all images."""
+LEAST_SAMPLES = 4
+"""Positions per column of the widest layer below which a fit on few images says nothing of the real one."""
+RUNG_SHARE = 8
+"""That rung takes at most one in so many of the calibration images: it has to be cheap."""
+TRIAL_IMAGES = 1_000
+"""Unseen images on which a trial's output error is measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """Makes the evaluators of one task. `readers` are the layers that read pruned channels."""
+
+    task: Task
+    bench: Bench
+    reconstruction: Reconstruction
+    batch_norm: bool
+    data_free: bool
+    dense_macs: int
+    readers: Sequence[Layer]
+
+    def measuring(self) -> Evaluator:
+        """The last rung: what a trial stores."""
+        error = self._error(TRIAL_IMAGES)
+        return Evaluator(
+            self.bench, self.reconstruction, self.task.metric, error, batch_norm=self.batch_norm
+        )
+
+    def below(self) -> Evaluator:
+        """The rung below the measurement: on few images, but as the study restores."""
+        images = sum(chunk.size for chunk in self.task.chunks) // RUNG_SHARE
+        return self.on_few(max(1, min(RUNG_IMAGES, images)))
+
+    def profiling(self) -> Evaluator:
+        """Measures the profile's output errors: as a trial would where that is affordable."""
+        cost = self._measurements * PASSES * max(self.dense_macs, 1)
+        images = min(self._profile_images, int(PROFILE_MACS.get(self._device.type, 2e13) / cost))
+        few = images < LEAST_RUNG_IMAGES or images * POSITIONS_PER_IMAGE < LEAST_SAMPLES * self._widest
+        return self.quick() if self.data_free or few else self.on_few(images)
+
+    def on_few(self, images: int) -> Evaluator:
+        """Restores candidates as the study does, but quickly, on a few calibration images."""
+        bench, restore = self.bench.first(images), self.reconstruction.quick()
+        return Evaluator(bench, restore, self.task.metric, self._error(2 * images))
+
+    def quick(self) -> Evaluator:
+        """Restores candidates without a pass over data, and measures their output error on few images."""
+        restore = self.reconstruction if self.data_free else RememberingIndependent()
+        error = self._error(max(16, self._profile_images))
+        return Evaluator(self.bench, restore, self.task.metric, error)
+
+    def _error(self, images: int) -> OutputError:
+        return OutputError(self.task.model, leading(self.task.probe, images))
+
+    @property
+    def _widest(self) -> int:
+        """Columns of the widest layer that reads pruned channels."""
+        return max(math.prod(layer.shape[1:]) for layer in self.readers)
+
+    @property
+    def _profile_images(self) -> int:
+        return min(RUNG_IMAGES, PROFILE_FORWARDS // self._measurements)
+
+    @property
+    def _measurements(self) -> int:
+        return len(MEASURED_SHARES) * len(self.bench.graph.groups)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.task.device
