@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import optuna
@@ -16,13 +17,12 @@ from autoprune.searching.strategies.experience import Experience
 from autoprune.searching.study import finished
 
 MakeEngine = Callable[..., Engine]
+HOW: dict[str, Any] = {"batch_removal": (1, 2), "strategy_options": {"targets": (0.3, 0.6)}}
 
 
 @pytest.fixture
 def searched(make_engine: MakeEngine) -> Engine:
-    engine = make_engine(
-        "residual", trials=16, batch_removal=(1, 2), strategy_options={"targets": (0.3, 0.6)}
-    )
+    engine = make_engine("residual", **HOW, trials=16)
     engine.search()
     return engine
 
@@ -45,11 +45,11 @@ def test_trials_that_come_in_parts_and_in_any_order_say_the_same(searched: Engin
     assert whole.least_error(0) == np.inf > whole.least_error(10**9)
 
 
-def test_a_search_and_one_that_continues_it_propose_the_same(
+def test_who_saw_the_trials_and_who_continues_propose_the_same(
     searched: Engine, make_engine: MakeEngine
 ) -> None:
     """The one remembers its trials; the other meets them all at once, and each under another number."""
-    other = make_engine("residual", trials=17, batch_removal=(1, 2), strategy_options={"targets": (0.3, 0.6)})
+    other = make_engine("residual", **HOW, trials=17)
     failed = optuna.create_trial(state=TrialState.FAIL)
     for place, trial in enumerate(finished(searched.study)):
         if place in (3, 11):
