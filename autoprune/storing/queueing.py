@@ -75,6 +75,12 @@ def is_queued(trial: Trial) -> bool:
     return "fixed_params" in trial.storage.get_trial_system_attrs(trial._trial_id)
 
 
+def parameters_of(trial: FrozenTrial) -> dict[str, Any]:
+    """Those that the trial was queued with, else those that were drawn."""
+    fixed = trial.system_attrs.get("fixed_params")
+    return dict(fixed) if fixed else dict(trial.params)
+
+
 def suggest(trial: Trial, distributions: Mapping[str, BaseDistribution]) -> None:
     """Give the trial its parameters: those queued with it, else the sampler's."""
     for name, kind in distributions.items():

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from autoprune.storing.marks import ERROR, INTENT, LOST, ORIGIN, PULSE, WITHDRAWN, WORKER
 from autoprune.storing.patience import troubled
 from autoprune.storing.pulses import has_pulses
+from autoprune.storing.queueing import parameters_of
 from autoprune.storing.workers import is_gone, lives_here
 
 GRACE = 60.0
@@ -88,7 +89,7 @@ class Sweeper:
         for trial in trials:
             if trial.state is TrialState.FAIL and _repeatable(trial) and again(trial) not in origins:
                 inherited = {name: trial.user_attrs[name] for name in self.carry if name in trial.user_attrs}
-                self.study.enqueue_trial(_parameters(trial), user_attrs={ORIGIN: again(trial), **inherited})
+                self.study.enqueue_trial(parameters_of(trial), user_attrs={ORIGIN: again(trial), **inherited})
 
 
 def again(trial: FrozenTrial) -> str:
@@ -99,13 +100,7 @@ def again(trial: FrozenTrial) -> str:
 def _repeatable(trial: FrozenTrial) -> bool:
     marks = trial.user_attrs
     once = str(marks.get(ORIGIN, "")).startswith("again/")
-    return LOST in marks and not once and not {ERROR, WITHDRAWN} & marks.keys() and bool(_parameters(trial))
-
-
-def _parameters(trial: FrozenTrial) -> dict[str, Any]:
-    """Those that it was queued with, else those that were drawn; a draw cut short is as good as none."""
-    fixed = trial.system_attrs.get("fixed_params")
-    return dict(fixed) if fixed else dict(trial.params)
+    return LOST in marks and not once and not {ERROR, WITHDRAWN} & marks.keys() and bool(parameters_of(trial))
 
 
 def _workers(marks: Mapping[str, Any]) -> list[str]:

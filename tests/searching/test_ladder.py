@@ -77,3 +77,15 @@ def test_targets_are_aimed_at_and_no_others(make_engine: MakeEngine) -> None:
     dense = front.dense.macs
     for point in front.trials:
         assert any(0.9 * share * dense <= point.macs <= share * dense + 1 for share in options["targets"])
+
+
+def test_what_others_are_at_or_is_queued_is_not_proposed_again(make_engine: MakeEngine) -> None:
+    engine = make_engine(trials=20)
+    engine.search()
+    study, sampler = engine.study, engine.strategy.sampler(20)
+    drawn = study.ask()
+    frozen = study.get_trials(deepcopy=False)[drawn.number]
+    first = sampler.propose(study, frozen)  # type: ignore[attr-defined]
+    assert sampler.propose(study, frozen) == first  # type: ignore[attr-defined]
+    study.enqueue_trial(first)
+    assert sampler.propose(study, frozen) != first  # type: ignore[attr-defined]

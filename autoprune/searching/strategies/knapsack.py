@@ -19,7 +19,7 @@ from autoprune.searching.strategies.base import ON_FEW, Problem, Strategy, Tried
 from autoprune.searching.strategies.experience import Experience, Key
 from autoprune.searching.strategies.proposing import Proposer
 from autoprune.searching.surrogate import Surrogate
-from autoprune.storing.queueing import rank
+from autoprune.storing.queueing import parameters_of, rank
 
 _REDRAWS = 6
 _MOST_REDRAWS = 40
@@ -147,9 +147,9 @@ class KnapsackSampler(Proposer):
         return Candidate(allocate(self.problem.space.within({"macs": target}), curves), draw.batch)
 
     def _begun(self, study: Study) -> set[Key]:
-        """Candidates that other workers are at."""
-        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        known = [trial.params for trial in running if BATCH_REMOVAL in trial.params]
+        """Candidates that other workers are at, or that are queued: perhaps again, after a worker's death."""
+        others = study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING))
+        known = [p for p in map(parameters_of, others) if BATCH_REMOVAL in p]
         return {(int(p[BATCH_REMOVAL]), *to_counts(self.problem.space, p).tolist()) for p in known}
 
     def _may_enter(self, candidate: Candidate, experience: Experience) -> bool:
