@@ -7,11 +7,16 @@ emptied!). Otherwise private ones are started where the programs are installed; 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.services import PostgresServer, RedisServer, Server, emptied, fresh_database
+
+# Started in the background of a shell, tests and the programs they start would be deaf to Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
