@@ -8,25 +8,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoprune.cli.options import Device, Json, Quiet, Storage, Study, read_study
+from autoprune.cli.options import (
+    Device,
+    Json,
+    Macs,
+    Params,
+    Quiet,
+    Storage,
+    Study,
+    Trial,
+    read_study,
+)
 from autoprune.cli.output import percent, print_json, working
 from autoprune.cli.progress import make_progress
 from autoprune.errors import ConfigError
 
 if TYPE_CHECKING:
+    from autoprune.config import StudyConfig
+    from autoprune.progress import Progress
     from autoprune.searching.front import Front, Point
+    from autoprune.session import Session
 
 Out = Annotated[
     Path,
     typer.Option(metavar="DIR", help="Folder for weights.safetensors and plan.json.", show_default=False),
-]
-Macs = Annotated[
-    float | None,
-    typer.Option(metavar="R", help="MACs at most: up to 1 a fraction of dense, above absolute."),
-]
-Params = Annotated[
-    float | None,
-    typer.Option(metavar="R", help="Parameters at most: up to 1 a fraction of dense, above absolute."),
 ]
 Reconstruct = Annotated[
     str | None,
@@ -39,7 +44,6 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="OPTION=VALUE", help="Option of --reconstruct; can be repeated."),
 ]
-Trial = Annotated[int | None, typer.Option(metavar="N", help="This trial, whatever it costs.")]
 Force = Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")]
 
 
@@ -66,20 +70,14 @@ def build(
     Example: autoprune build studies/digits.toml --macs 0.5 --out pruned/
     """
     from autoprune.plan import check_output, make_plan, save_plan
-    from autoprune.searching.study import read_front
-    from autoprune.session import Session
-    from autoprune.storing.storages import open_storage
 
     config = read_study(study, storage=storage)
     check_request(macs, params, trial)
     options = check_reconstruction(reconstruct, set_ or [])
     check_output(out, force=force)
-    # From storage alone, so that a budget out of reach is known before the model is loaded.
-    wanted = choose(read_front(config.storage, config.name), macs, params, trial)
     with working():
-        opened = open_storage(config.storage, create=False)
-        session = Session.open(config, device=device, progress=make_progress(quiet), storage=opened)
-        point = session.front().of_trial(wanted.trial)
+        progress = make_progress(quiet)
+        session, point = open_point(config, macs, params, trial, device=device, progress=progress)
         how = {"method": reconstruct, "options": options} if reconstruct else {}
         if reconstruct is None:
             network = session.build(point)
@@ -123,6 +121,27 @@ def read_option(text: str) -> tuple[str, Any]:
         return name.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return name.strip(), value.strip()
+
+
+def open_point(
+    config: StudyConfig,
+    macs: float | None,
+    params: float | None,
+    trial: int | None,
+    *,
+    device: str | None,
+    progress: Progress,
+) -> tuple[Session, Point]:
+    """The point that was asked for, in an open session that can build it."""
+    from autoprune.searching.study import read_front
+    from autoprune.session import Session
+    from autoprune.storing.storages import open_storage
+
+    # From storage alone, so that a budget out of reach is known before the model is loaded.
+    wanted = choose(read_front(config.storage, config.name), macs, params, trial)
+    opened = open_storage(config.storage, create=False)
+    session = Session.open(config, device=device, progress=progress, storage=opened)
+    return session, session.front().of_trial(wanted.trial)
 
 
 def choose(front: Front, macs: float | None, params: float | None, trial: int | None) -> Point:

@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoprune.cli.build import choose
-from autoprune.cli.options import Device, Json, Quiet, Storage, Study, read_study
+from autoprune.cli.build import open_point
+from autoprune.cli.options import (
+    Device,
+    Json,
+    Macs,
+    Params,
+    Quiet,
+    Storage,
+    Study,
+    Trial,
+    read_study,
+)
 from autoprune.cli.output import print_json, working
 from autoprune.cli.progress import make_progress
 from autoprune.errors import ConfigError
@@ -36,15 +46,6 @@ Target = Annotated[To, typer.Option("--to", help="Kind of file.", show_default=F
 File = Annotated[
     Path, typer.Option("-o", "--out", metavar="FILE", help="File to write.", show_default=False)
 ]
-Macs = Annotated[
-    float | None,
-    typer.Option(metavar="R", help="MACs at most: up to 1 a fraction of dense, above absolute."),
-]
-Params = Annotated[
-    float | None,
-    typer.Option(metavar="R", help="Parameters at most: up to 1 a fraction of dense, above absolute."),
-]
-Trial = Annotated[int | None, typer.Option(metavar="N", help="This trial, whatever it costs.")]
 PlanFolder = Annotated[
     Path | None,
     typer.Option(
@@ -141,15 +142,7 @@ def from_study(
     progress: Progress,
 ) -> tuple[Session, nn.Module, dict[str, Any]]:
     """A network of the study, rebuilt, and what it costs."""
-    from autoprune.searching.study import read_front
-    from autoprune.session import Session
-    from autoprune.storing.storages import open_storage
-
-    # From storage alone, so that a budget out of reach is known before the model is loaded.
-    wanted = choose(read_front(config.storage, config.name), macs, params, trial)
-    opened = open_storage(config.storage, create=False)
-    session = Session.open(config, device=device, progress=progress, storage=opened)
-    point = session.front().of_trial(wanted.trial)
+    session, point = open_point(config, macs, params, trial, device=device, progress=progress)
     return session, session.build(point), {name: getattr(point, name) for name in COSTS}
 
 

@@ -26,6 +26,15 @@ Device = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Device to compute on: cpu, cuda, cuda:1, ...", show_default="cpu"),
 ]
+Macs = Annotated[
+    float | None,
+    typer.Option(metavar="R", help="MACs at most: up to 1 a fraction of dense, above absolute."),
+]
+Params = Annotated[
+    float | None,
+    typer.Option(metavar="R", help="Parameters at most: up to 1 a fraction of dense, above absolute."),
+]
+Trial = Annotated[int | None, typer.Option(metavar="N", help="This trial, whatever it costs.")]
 
 
 def read_study(

@@ -82,7 +82,8 @@ class Run:
 
     def __init__(self, engine: Parts, study: Study) -> None:
         self.engine, self.study = engine, study
-        self._sweeper = Sweeper(study, carry=(attr.TRIED,))
+        self._parameters = distributions(engine.space, engine.options.batch_removal)
+        self._sweeper = Sweeper(study, self._parameters.keys(), carry=(attr.TRIED,))
 
     def to(
         self, total: int, timeout: float | None, stop: Callable[[], bool] = never, run: str | None = None
@@ -115,7 +116,7 @@ class Run:
         shown, swept = 0, time.monotonic()
         with self.engine.progress.stage("search", total) as stage:
             while True:
-                shown = self._show(stage, shown)
+                shown = show_finished(self.study, stage, shown)
                 if self._complete(total) or ended():
                     return
                 if time.monotonic() - swept > INTERVAL:
@@ -124,13 +125,6 @@ class Run:
                 if self._busy_elsewhere(total) or not self._trial(worker, total):
                     # At random, so that workers that came at the same time do not do so again.
                     time.sleep(_PAUSE * (0.5 + random.random()))
-
-    def _show(self, stage: Stage, shown: int) -> int:
-        """Bring the progress bar to the number of finished trials, whoever ran them."""
-        done = len(finished(self.study))
-        if done != shown or done == 0:
-            stage.advance(done - shown, best_so_far(self.study))
-        return done
 
     def _complete(self, total: int) -> bool:
         trials = finished(self.study)
@@ -172,7 +166,7 @@ class Run:
             _ = trial.relative_params
             if tried := self.engine.strategy.tried(trial.number):
                 trial.set_user_attr(attr.TRIED, tried)
-        suggest(trial, distributions(self.engine.space, self.engine.options.batch_removal))
+        suggest(trial, self._parameters)
 
     def _evaluate(self, trial: Trial) -> None:
         engine, batch = self.engine, int(trial.params[BATCH_REMOVAL])
@@ -185,7 +179,9 @@ class Run:
         record = {attr.COSTS: costs, attr.BATCH: batch, **self._record(kept, measured), **trained}
         for name, value in record.items():
             trial.set_user_attr(name, value)
-        self.study.tell(trial, [measured.accuracy, costs["macs"] / engine.cost.dense_macs])
+        # Finished already: held dead in this very moment, so another worker repeats it.
+        values = [measured.accuracy, costs["macs"] / engine.cost.dense_macs]
+        self.study.tell(trial, values, skip_if_finished=True)
 
     def _record(self, kept: Kept, measured: Measurement) -> Record:
         """What makes the trial reproducible from storage alone."""
@@ -213,6 +209,14 @@ class Run:
         trained, record = self.engine.recoverer.recover(trial, kept, start)
         measured = self.engine.evaluator.measure_trained(trained.network, trained.kept, joins)
         return trained.kept, measured, record
+
+
+def show_finished(study: Study, stage: Stage, shown: int) -> int:
+    """Bring the progress bar from `shown` to the number of finished trials, whoever ran them; that number."""
+    done = len(finished(study))
+    if done != shown or done == 0:
+        stage.advance(done - shown, best_so_far(study))
+    return done
 
 
 def best_so_far(study: Study) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -19,6 +18,7 @@ from autoprune.searching import attributes as attr
 from autoprune.searching.front import Dense, Front, Point
 from autoprune.searching.space import rates_of
 from autoprune.searching.stored import Described, Finished, read_dense, read_trial, read_widths
+from autoprune.storing.experimental import quiet
 from autoprune.storing.reading import read_stored, without_collector
 from autoprune.storing.storages import open_storage
 
@@ -65,8 +65,7 @@ def _loaded_or_created(storage: BaseStorage, name: str) -> Study:
         study = optuna.create_study(
             storage=storage, study_name=name, directions=DIRECTIONS, load_if_exists=True
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    with quiet():
         study.set_metric_names(METRICS)
     return study
 

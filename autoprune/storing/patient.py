@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import datetime
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from autoprune.storing.patience import Patience, troubled
 
@@ -95,7 +94,8 @@ class PatientStorage(BaseStorage):
         if self.patience.limit <= 0:
             return self.patience.run(lambda again: self.inner.create_new_trial(study_id, template_trial))
         call = uuid.uuid4().hex
-        signed = copy.copy(template_trial) if template_trial is not None else _new_trial()
+        template = template_trial or create_trial(state=TrialState.RUNNING)
+        signed = copy.copy(template)
         signed._system_attrs = {**signed.system_attrs, CALL: call}
 
         def create(again: bool) -> int:
@@ -153,20 +153,3 @@ class PatientDatabase(PatientStorage, BaseHeartbeat):
         callback: Callable[[Study, FrozenTrial], None] | None
         callback = self.inner.get_heartbeat_stale_trial_callback()
         return callback
-
-
-def _new_trial() -> FrozenTrial:
-    """What storages create without a template."""
-    return FrozenTrial(
-        number=-1,
-        trial_id=-1,
-        state=TrialState.RUNNING,
-        value=None,
-        datetime_start=datetime.datetime.now(),
-        datetime_complete=None,
-        params={},
-        distributions={},
-        user_attrs={},
-        system_attrs={},
-        intermediate_values={},
-    )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import optuna
 from optuna import Study, Trial
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from autoprune.storing.marks import INTENT, ORIGIN, WARM_START, WITHDRAWN, WORKER
 
@@ -29,7 +27,7 @@ def queue_once(study: Study, candidates: Sequence[Mapping[str, Any]]) -> None:
     for number, parameters in enumerate(candidates):
         if f"warm/{number}" not in origins:
             study.enqueue_trial(
-                dict(parameters), user_attrs={ORIGIN: f"warm/{number}"}, skip_if_exists=origins <= {None}
+                dict(parameters), user_attrs={ORIGIN: f"warm/{number}"}, skip_if_exists=True
             )
     study.set_user_attr(WARM_START, len(candidates))
 
@@ -50,10 +48,10 @@ def take(study: Study, worker: str, total: int) -> int | None:
     queued = _queued(study, worker)
     trial_id = _born(study, worker) if queued is None else queued
     if _others(study, trial_id) >= total:
-        withdraw(study, trial_id, "enough others")
+        withdraw(study, trial_id, "enough others", back=True)
         return None
     if (first := _first_of_origin(study, trial_id)) is not None:
-        withdraw(study, trial_id, f"trial {first} has the same candidate")
+        withdraw(study, trial_id, f"trial {first} has the same candidate", back=False)
         return None
     # Samplers read the trials as they were when this was last reset.
     study._thread_local.cached_all_trials = None
@@ -91,8 +89,8 @@ def suggest(trial: Trial, distributions: Mapping[str, BaseDistribution]) -> None
             trial.suggest_categorical(name, kind.choices)
 
 
-def withdraw(study: Study, trial_id: int, reason: str) -> None:
-    """Give up a trial before it began; one from the queue goes back there."""
+def withdraw(study: Study, trial_id: int, reason: str, *, back: bool) -> None:
+    """Give up a trial before it began; one that came from the queue goes `back` there if so wanted."""
     storage = study._storage
     trial = storage.get_trial(trial_id)
     try:
@@ -101,7 +99,7 @@ def withdraw(study: Study, trial_id: int, reason: str) -> None:
     except UpdateFinishedTrialError:
         return
     fixed = trial.system_attrs.get("fixed_params")
-    if fixed and reason == "enough others":
+    if fixed and back:
         kept = {k: v for k, v in trial.user_attrs.items() if k != WORKER and not k.startswith(INTENT)}
         study.enqueue_trial(dict(fixed), user_attrs=kept)
 
@@ -123,19 +121,7 @@ def _queued(study: Study, worker: str) -> int | None:
 
 def _born(study: Study, worker: str) -> int:
     """A new running trial that is signed from its first moment."""
-    template = optuna.trial.FrozenTrial(
-        number=-1,
-        trial_id=-1,
-        state=TrialState.RUNNING,
-        value=None,
-        datetime_start=datetime.datetime.now(),
-        datetime_complete=None,
-        params={},
-        distributions={},
-        user_attrs={WORKER: worker},
-        system_attrs={},
-        intermediate_values={},
-    )
+    template = create_trial(state=TrialState.RUNNING, user_attrs={WORKER: worker})
     return study._storage.create_new_trial(study._study_id, template_trial=template)
 
 

@@ -27,17 +27,23 @@ GRACE = 60.0
 
 
 class Sweeper:
-    """Watches the running trials of one study. `carry` names attributes that a repeated trial inherits."""
+    """Watches the running trials of one study.
+
+    `parameters` are the names of all that a candidate has: a draw that was cut short leaves nothing to
+    repeat. `carry` names attributes that a repeated trial inherits. `grace` is in seconds of `clock`.
+    """
 
     def __init__(
         self,
         study: Study,
+        parameters: Collection[str],
         *,
         carry: Collection[str] = (),
         grace: float = GRACE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.study, self.carry, self.grace, self.clock = study, carry, grace, clock
+        self.study, self.parameters, self.carry = study, parameters, carry
+        self.grace, self.clock = grace, clock
         self._seen: dict[int, tuple[Any, float]] = {}
 
     def sweep(self) -> int:
@@ -87,20 +93,21 @@ class Sweeper:
         trials = self.study.get_trials(deepcopy=False)
         origins = {trial.user_attrs.get(ORIGIN) for trial in trials}
         for trial in trials:
-            if trial.state is TrialState.FAIL and _repeatable(trial) and again(trial) not in origins:
+            if self._is_repeatable(trial) and again(trial) not in origins:
                 inherited = {name: trial.user_attrs[name] for name in self.carry if name in trial.user_attrs}
                 self.study.enqueue_trial(parameters_of(trial), user_attrs={ORIGIN: again(trial), **inherited})
+
+    def _is_repeatable(self, trial: FrozenTrial) -> bool:
+        marks = trial.user_attrs
+        if trial.state is not TrialState.FAIL or LOST not in marks or {ERROR, WITHDRAWN} & marks.keys():
+            return False
+        once = str(marks.get(ORIGIN, "")).startswith("again/")
+        return not once and parameters_of(trial).keys() >= set(self.parameters)
 
 
 def again(trial: FrozenTrial) -> str:
     """Origin of the trial that repeats this one."""
     return f"again/{trial.number}"
-
-
-def _repeatable(trial: FrozenTrial) -> bool:
-    marks = trial.user_attrs
-    once = str(marks.get(ORIGIN, "")).startswith("again/")
-    return LOST in marks and not once and not {ERROR, WITHDRAWN} & marks.keys() and bool(parameters_of(trial))
 
 
 def _workers(marks: Mapping[str, Any]) -> list[str]:

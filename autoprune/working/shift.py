@@ -14,8 +14,7 @@ from optuna import Study
 
 from autoprune.errors import AutopruneError, StudyError
 from autoprune.progress import Progress, Stage
-from autoprune.searching.running import best_so_far
-from autoprune.searching.study import finished
+from autoprune.searching.running import show_finished
 from autoprune.storing.stopping import StopWatch, request_stop
 from autoprune.working.interruption import shielded
 from autoprune.working.place import Open, Place
@@ -89,10 +88,7 @@ class Shift:
         return hands.outcome(place.deaths)
 
     def _show(self, stage: Stage) -> None:
-        done = len(finished(self.study))
-        if done != self._shown or done == 0:
-            stage.advance(done - self._shown, best_so_far(self.study))
-        self._shown = done
+        self._shown = show_finished(self.study, stage, self._shown)
 
 
 class _Hands(threading.Thread):

@@ -17,9 +17,11 @@ from optuna.trial import TrialState
 from autoprune.errors import AutopruneError, BudgetError, ConfigError, DataError, StudyError
 from autoprune.graph import count_macs
 from autoprune.searching import attributes as attr
+from autoprune.searching import running
 from autoprune.searching.engine import Engine
 from autoprune.searching.front import Front
 from autoprune.searching.study import finished, read_front
+from autoprune.storing import queueing
 from autoprune.storing.marks import WORKER
 from autoprune.storing.storages import open_storage
 from tests.searching.conftest import engine_for
@@ -130,6 +132,45 @@ def test_kill_9_in_the_middle_loses_no_finished_trial(
     lost = [trial.params for trial in study.get_trials() if trial.state is TrialState.FAIL]
     waiting = [t.system_attrs["fixed_params"] for t in study.get_trials() if t.state is TrialState.WAITING]
     assert all(params in [*waiting, *(trial.params for trial in finished(study))] for params in lost)
+
+
+@pytest.mark.parametrize("moment", ["before it is drawn", "half drawn", "drawn", "measured"])
+def test_a_draw_that_was_interrupted_comes_again(
+    make_engine: MakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    whole = make_engine(batch_removal=(1, 2))
+    warm = len(whole.strategy.warm_start())
+    expected = in_order(whole.study, record(whole.search(trials=warm + 4)))
+    path = str(tmp_path / "study.journal")
+    first = make_engine(storage=path, batch_removal=(1, 2))
+    first.search(trials=warm + 2)
+    with monkeypatch.context() as patch:
+        interrupt(patch, first, moment)
+        with pytest.raises(KeyboardInterrupt):
+            first.search(trials=warm + 4)
+    second = make_engine(storage=path, batch_removal=(1, 2))
+    assert in_order(second.study, record(second.search(trials=warm + 4))) == expected
+    states = [trial.state for trial in second.study.get_trials(deepcopy=False)]
+    assert states.count(TrialState.FAIL) == 1 and states.count(TrialState.RUNNING) == 0
+
+
+def interrupt(patch: pytest.MonkeyPatch, engine: Engine, moment: str) -> None:
+    """Let the next trial stop short, as if the process had gone."""
+
+    def stop(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    def half(trial: optuna.Trial, parameters: dict[str, Any]) -> None:
+        queueing.suggest(trial, dict(list(parameters.items())[:2]))
+        raise KeyboardInterrupt
+
+    places = {
+        "before it is drawn": (running.Run, "_propose", stop),
+        "half drawn": (running, "suggest", half),
+        "drawn": (running.Run, "_evaluate", stop),
+        "measured": (running.Run, "_record", stop),
+    }
+    patch.setattr(*places[moment])
 
 
 @pytest.mark.parametrize(

@@ -55,14 +55,14 @@ def test_the_dead_are_failed_and_repeated_once(study: Study, states: States, dea
     params = study.get_trials()[first].params
     with new_worker() as living:
         kept = begun(study, living)
-        sweeper = Sweeper(study)
+        sweeper = Sweeper(study, SPACE)
         assert sweeper.sweep() == 1 and sweeper.sweep() == 0
         assert states(study) == ["FAIL", "RUNNING", "WAITING"]
         assert LOST in study.get_trials()[first].user_attrs and kept == 1
     second = begun(study, dead)
     repeated = study.get_trials()[second]
     assert repeated.params == params and repeated.user_attrs[ORIGIN] == f"again/{first}"
-    assert Sweeper(study).sweep() == 2, "the worker of trial 1 has ended too"
+    assert Sweeper(study, SPACE).sweep() == 2, "the worker of trial 1 has ended too"
     queued = study.get_trials(states=(TrialState.WAITING,))
     assert [trial.user_attrs[ORIGIN] for trial in queued] == ["again/1"], "a repeated one is not repeated"
 
@@ -72,7 +72,7 @@ def test_what_was_considered_is_carried_over(study: Study, dead: str) -> None:
     assert trial is not None
     trial.set_user_attr("tried", [1, 2])
     suggest(trial, SPACE)
-    Sweeper(study, carry=("tried",)).sweep()
+    Sweeper(study, SPACE, carry=("tried",)).sweep()
     assert study.get_trials()[1].user_attrs["tried"] == [1, 2]
 
 
@@ -80,7 +80,13 @@ def test_a_trial_without_parameters_leaves_nothing_to_repeat(
     study: Study, states: States, dead: str
 ) -> None:
     assert taken(study, dead, 9) is not None
-    assert Sweeper(study).sweep() == 1
+    assert Sweeper(study, SPACE).sweep() == 1
+    assert states(study) == ["FAIL"]
+
+
+def test_a_draw_cut_short_leaves_nothing_to_repeat(study: Study, states: States, dead: str) -> None:
+    begun(study, dead)
+    assert Sweeper(study, {*SPACE, "rate.b"}).sweep() == 1
     assert states(study) == ["FAIL"]
 
 
@@ -89,7 +95,7 @@ def test_an_error_is_not_repeated(study: Study, states: States, dead: str) -> No
     trial = study.get_trials()[number]
     study._storage.set_trial_user_attr(trial._trial_id, ERROR, "ValueError: no")
     study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
-    assert Sweeper(study).sweep() == 0
+    assert Sweeper(study, SPACE).sweep() == 0
     assert states(study) == ["FAIL"]
 
 
@@ -98,14 +104,14 @@ def test_killed_between_taking_and_signing(study: Study, states: States, dead: s
     queued = study.get_trials()[0]
     study._storage.set_trial_user_attr(queued._trial_id, INTENT + dead, 1)
     study._storage.set_trial_state_values(queued._trial_id, state=TrialState.RUNNING)
-    assert Sweeper(study).sweep() == 1
+    assert Sweeper(study, SPACE).sweep() == 1
     assert states(study) == ["FAIL", "WAITING"]
 
 
 def test_silence_elsewhere_is_death_after_the_grace(study: Study, dead: str) -> None:
     away = begun(study, "elsewhere/7/abc")
     clock = Clock()
-    sweeper = Sweeper(study, grace=60, clock=clock)
+    sweeper = Sweeper(study, SPACE, grace=60, clock=clock)
     if isinstance(study._storage, InMemoryStorage):
         assert sweeper.sweep() == 1, "nobody elsewhere can work in this memory"
         return
