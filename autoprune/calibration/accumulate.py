@@ -13,8 +13,9 @@ from autoprune.calibration.moments import Moments
 from autoprune.calibration.taps import LayerCall
 from autoprune.graph.groups import LayerKind
 
-PATCH_ELEMENTS = 8_000_000
-"""Largest matrix of patches that is made at once (32 MB in float32)."""
+PATCH_ELEMENTS = {"cpu": 8_000_000, "cuda": 256_000_000}
+"""Largest matrix of patches that is made at once: 32 MB in float32 on a CPU, 1 GB on a GPU, which small
+matrices leave idle."""
 
 
 def call_moments(call: LayerCall, grid: Grid, target: Tensor | None = None) -> Moments:
@@ -50,6 +51,7 @@ def _parts(call: LayerCall, grid: Grid) -> Iterator[LayerCall]:
     else:
         reused = call.weight[0, 0].numel() / math.prod(grid.steps)
         per_image = int(call.input[0].numel() * max(reused, 1e-3)) + 1
-    step = max(1, PATCH_ELEMENTS // max(per_image, 1))
+    limit = PATCH_ELEMENTS.get(call.input.device.type, PATCH_ELEMENTS["cpu"])
+    step = max(1, limit // max(per_image, 1))
     for start in range(0, images, step):
         yield replace(call, input=call.input[start : start + step])

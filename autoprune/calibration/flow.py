@@ -81,7 +81,8 @@ class FlowTap(LayerTap):
     """A `LayerTap` that also reports residual sums, `total = branch + other`, and clamps."""
 
     def __init__(self, model: nn.Module, layers: Iterable[Layer], flow: FlowHandler) -> None:
-        super().__init__(model, layers, self._on_call)
+        # A handler of its own would be a cycle, which holds a candidate's tensors until Python looks for cycles.
+        super().__init__(model, layers, None)
         self._flow = flow
         self._open: dict[int, tuple[weakref.ref[Tensor], Branch]] = {}
         self._deferred = Deferred()
@@ -106,7 +107,7 @@ class FlowTap(LayerTap):
             self._open.pop(id(output), None)
         return output
 
-    def _on_call(self, call: LayerCall) -> Tensor:
+    def _handle(self, call: LayerCall) -> Tensor:
         output = self._flow.on_layer(call)
         if output is None:
             output = self._deferred.promise(call.run, call.output_shape(), call.input)

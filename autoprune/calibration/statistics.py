@@ -16,7 +16,7 @@ from autoprune.calibration.taps import LayerCall, LayerTap
 from autoprune.data.inputs import Inputs
 from autoprune.errors import DataError
 from autoprune.graph.groups import Layer
-from autoprune.linear_algebra import damped, inverse
+from autoprune.linear_algebra import damped, for_images, inverse
 
 POSITIONS_PER_IMAGE = 32
 """Output positions of a layer that are looked at per image; all, where there are fewer.
@@ -53,7 +53,8 @@ class OnDemand(Mapping[str, Moments]):
 class Statistics:
     """Second moments of the dense network's layer inputs, by layer name, and their inverses on demand.
 
-    `damping` is relative to the mean diagonal of the moment that is inverted.
+    `damping` is relative to the mean diagonal of the moment that is inverted, and grows where images are
+    few (`for_images`).
     """
 
     moments: Mapping[str, Moments]
@@ -68,7 +69,8 @@ class Statistics:
     def inverse(self, layer: Layer) -> Tensor:
         """Inverse of the damped covariance, float64, computed once per layer: (groups, n, n)."""
         if layer.name not in self._inverses:
-            matrix, _ = damped(self.covariance(layer), self.damping)
+            matrix = self.covariance(layer)
+            matrix, _ = damped(matrix, for_images(self.damping, matrix.shape[-1], self.images))
             self._inverses[layer.name] = inverse(matrix)
         return self._inverses[layer.name]
 

@@ -71,7 +71,7 @@ Handler = Callable[[LayerCall], Tensor | None]
 class LayerTap(TorchFunctionMode):
     """Calls `handler` for each call of the given layers; a returned tensor replaces the output."""
 
-    def __init__(self, model: nn.Module, layers: Iterable[Layer], handler: Handler) -> None:
+    def __init__(self, model: nn.Module, layers: Iterable[Layer], handler: Handler | None) -> None:
         super().__init__()
         state = dict(model.named_parameters(remove_duplicate=False))
         # The parameter itself is kept beside its id, so that the id cannot be reused meanwhile.
@@ -84,10 +84,13 @@ class LayerTap(TorchFunctionMode):
         kwargs = kwargs or {}
         call = self._match(func, args, kwargs)
         if call is not None:
-            output = self._handler(call)
+            output = self._handle(call)
             if output is not None:
                 return output
         return func(*args, **kwargs)
+
+    def _handle(self, call: LayerCall) -> Tensor | None:
+        return None if self._handler is None else self._handler(call)
 
     def _match(self, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> LayerCall | None:
         bind = _BINDERS.get(func)

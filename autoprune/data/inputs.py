@@ -106,7 +106,7 @@ def fast_batches(inputs: Inputs) -> list[Inputs]:
 
 def fast_bytes(device: torch.device) -> int:
     """Bytes of inputs in one of the `fast_batches`."""
-    return 2 * 2**20 if device.type == "cpu" else 64 * 2**20
+    return 2 * 2**20 if device.type == "cpu" else 512 * 2**20
 
 
 def leading(batches: Sequence[Inputs], count: int) -> list[Inputs]:

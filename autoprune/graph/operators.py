@@ -33,13 +33,22 @@ def apply_rule(node: fx.Node, trace: Trace) -> Value:
 
 def _rule_of(node: fx.Node) -> Rule:
     name = operator_name(node)
-    if name in RULES:
-        return RULES[name]
-    if name.endswith("_") and name[:-1] in RULES:
-        return RULES[name[:-1]]
-    if isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags:
-        return elementwise
-    return _unknown
+    plain = name.removesuffix("_")
+    if rule := RULES.get(name) or RULES.get(plain):
+        return rule
+    return elementwise if _is_pointwise(node.target) or _is_pointwise(_overloads(plain)) else _unknown
+
+
+def _is_pointwise(target: object) -> bool:
+    """By the tag of the operator; some in-place variants lack that of the plain one."""
+    if isinstance(target, torch._ops.OpOverloadPacket):
+        return any(_is_pointwise(getattr(target, overload)) for overload in target.overloads())
+    return isinstance(target, torch._ops.OpOverload) and torch.Tag.pointwise in target.tags
+
+
+def _overloads(name: str) -> object:
+    namespace, _, operator = name.partition(".")
+    return getattr(getattr(torch.ops, namespace, None), operator, None) if operator else None
 
 
 def _unknown(call: Call) -> Value:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
@@ -39,7 +39,7 @@ class Bench:
     damping: float
     positions_per_image: int | None = POSITIONS_PER_IMAGE
     _sites: Sites = field(init=False, repr=False)
-    _smaller: dict[int, Bench] = field(init=False, repr=False, default_factory=dict)
+    _others: dict[tuple[str, int], Bench] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_sites", member_sites(self.graph))
@@ -59,9 +59,18 @@ class Bench:
         """The same bench with the first `images` calibration images only; made once."""
         if images >= sum(chunk.size for chunk in self.chunks):
             return self
-        if images not in self._smaller:
-            self._smaller[images] = replace(self, chunks=leading(self.chunks, images))
-        return self._smaller[images]
+        return self._other("images", images, lambda: replace(self, chunks=leading(self.chunks, images)))
+
+    def with_positions(self, positions: int) -> Bench:
+        """The same bench that fits a layer on at least so many positions of an image; made once."""
+        if positions == self.positions_per_image:
+            return self
+        return self._other("positions", positions, lambda: replace(self, positions_per_image=positions))
+
+    def _other(self, kind: str, number: int, make: Callable[[], Bench]) -> Bench:
+        if (kind, number) not in self._others:
+            self._others[kind, number] = make()
+        return self._others[kind, number]
 
     def rows(self, layer: Layer, kept: Kept) -> Tensor:
         """Kept output channels of the layer's weight, sorted."""

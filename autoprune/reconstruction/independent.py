@@ -7,6 +7,7 @@ from torch import nn
 from autoprune.calibration.statistics import centred
 from autoprune.criteria.views import dense_weight
 from autoprune.graph.groups import Kept, Layer
+from autoprune.linear_algebra import for_images
 from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
 from autoprune.reconstruction.least_squares import Solution, restore
 from autoprune.reconstruction.weights import add_constant, set_weight
@@ -40,4 +41,5 @@ def affected(bench: Bench, kept: Kept) -> list[Layer]:
 def _solution(bench: Bench, layer: Layer, kept: Kept) -> Solution:
     moments = bench.statistics.moments[layer.name]
     columns = bench.columns(layer, kept).to(moments.second.device)
-    return restore(dense_weight(bench.model, layer), moments, columns, centred(layer), bench.damping)
+    damping = for_images(bench.damping, len(columns), bench.statistics.images)
+    return restore(dense_weight(bench.model, layer), moments, columns, centred(layer), damping)

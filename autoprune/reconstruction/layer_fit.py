@@ -13,7 +13,7 @@ from autoprune.calibration.flow import Affine, Clamp
 from autoprune.calibration.moments import Moments
 from autoprune.calibration.statistics import centred
 from autoprune.calibration.taps import LayerCall
-from autoprune.linear_algebra import Factored
+from autoprune.linear_algebra import Factored, for_images
 from autoprune.reconstruction.least_squares import Solution, solution_of
 from autoprune.reconstruction.rectified import Behind, Sample, rectified
 
@@ -59,12 +59,13 @@ class LayerFit:
                 self._bytes += inputs.numel() * inputs.element_size()
             start = stop
 
-    def solve(self, damping: float, rounds: int) -> Solution:
+    def solve(self, damping: float, images: int, rounds: int) -> Solution:
         """The layer's weight (groups, out per group, n) and the whole constant behind it."""
         moments, is_centred = self._moments, centred(self.call.layer)
         assert moments is not None, "a chunk has been added"
         order = natural_order(self.call)
-        system = Factored.of(moments.covariance(is_centred), damping)
+        covariance = moments.covariance(is_centred)
+        system = Factored.of(covariance, for_images(damping, len(order), images))
         old = self.call.weight.double().reshape(self.call.groups, -1, len(order))
         prior = torch.empty_like(old)
         prior[:, :, order] = old

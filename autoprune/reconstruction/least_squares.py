@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from autoprune.calibration.moments import Moments
@@ -19,14 +20,14 @@ from autoprune.linear_algebra import Factored
 class Solution:
     """New weight (groups, out per group, n) of one layer and the constant (groups, out) to add, if any.
 
-    `relative_error` is the unexplained share of the target's power, 0 best; `damping` is the amount
-    added to the diagonal, in units of the second moment.
+    `relative_error` is the unexplained share of the target's power, 0 best; `damping` was added to
+    the diagonal, in units of the second moment. Both are scalars.
     """
 
     weight: Tensor
     shift: Tensor | None
-    relative_error: float
-    damping: float
+    relative_error: Tensor
+    damping: Tensor
 
 
 def restore(weight: Tensor, moments: Moments, columns: Tensor, centred: bool, damping: float) -> Solution:
@@ -42,7 +43,7 @@ def restore(weight: Tensor, moments: Moments, columns: Tensor, centred: bool, da
     delta[:, :, columns] += solved
     shift = -(delta @ moments.mean).squeeze(-1) if centred else None
     lost, power = ((delta @ full) * delta).sum(), ((weight @ full) * weight).sum()
-    return Solution(solved, shift, float(lost / power) if power > 0 else 0.0, system.damping)
+    return Solution(solved, shift, _share(lost, power), system.damping)
 
 
 def refit(prior: Tensor, moments: Moments, centred: bool, damping: float) -> Solution:
@@ -59,4 +60,9 @@ def solution_of(prior: Tensor, moments: Moments, system: Factored, centred: bool
     lost = moments.target_power(centred) - 2 * (weight.mT * cross).sum()
     lost = lost + ((weight @ moments.covariance(centred)) * weight).sum()
     power = moments.target_power(centred)
-    return Solution(weight, shift, float(lost / power) if power > 0 else 0.0, system.damping)
+    return Solution(weight, shift, _share(lost, power), system.damping)
+
+
+def _share(lost: Tensor, power: Tensor) -> Tensor:
+    """`lost / power`, and 0 where there is no power; without waiting for the device."""
+    return torch.where(power > 0, lost / power, 0.0)

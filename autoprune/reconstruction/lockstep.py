@@ -11,6 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
+import torch
+
 
 class Lockstep:
     """`meet(index, combine)` waits until every chunk has come so far."""
@@ -45,7 +47,13 @@ class Lockstep:
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
         # New threads for every run would each leave memory behind in an arena of their own.
-        return ThreadPoolExecutor(self._chunks, thread_name_prefix="lockstep")
+        return ThreadPoolExecutor(
+            self._chunks,
+            thread_name_prefix="lockstep",
+            # OpenMP counts threads per thread: without it, each would use all cores whatever was set.
+            initializer=torch.set_num_threads,
+            initargs=(torch.get_num_threads(),),
+        )
 
     def _thread(self, chunk: Callable[[int], None], index: int) -> None:
         try:

@@ -37,7 +37,9 @@ class Sequential(Reconstruction):
 
     All layers from the first that loses columns are refitted, those that only read a disturbed input
     too. One pass of the candidate over the calibration images. `target = "after"`: layers that feed a clamp
-    such as ReLU, and nothing else, match what passes it, in `rounds` rounds; "before": they match all.
+    such as ReLU, and nothing else, match what passes it, in `rounds` rounds; "before": they match all. A layer is
+    fitted on at least `positions` output positions of each image (32 where none are given), or all there are:
+    more fit better and take longer.
     """
 
     citation = (
@@ -47,11 +49,13 @@ class Sequential(Reconstruction):
 
     target: Literal["after", "before"] = "after"
     rounds: Annotated[int, Field(ge=1)] = 2
+    positions: Annotated[int, Field(ge=1)] | None = None
 
     def quick(self) -> Sequential:
         return replace(self, rounds=1)
 
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
+        bench = bench if self.positions is None else bench.with_positions(self.positions)
         layers = disturbed(bench, kept)
         refitted = {layer.name for layer in layers}
         for layer, solution in solutions(bench, kept):
@@ -121,7 +125,7 @@ class SequentialPass:
         """Solve the layer that all chunks have contributed to, and give the network its weights."""
         fit, self._fit = self._fit, None
         assert fit is not None, "a chunk has contributed before"
-        solution = fit.solve(self.damping, self.rounds)
+        solution = fit.solve(self.damping, self.targets.images, self.rounds)
         call, shift = fit.call, solution.shift
         set_weight(self.network, call.layer, solution.weight)
         if shift is not None:

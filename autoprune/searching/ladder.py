@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
+from typing import TypeVar
 
 from autoprune.data.inputs import leading
 from autoprune.graph.groups import Layer
@@ -18,7 +17,9 @@ from autoprune.searching.options import Task
 from autoprune.searching.outputs import OutputError
 from autoprune.searching.profile import MEASURED_SHARES
 
-PROFILE_FORWARDS = 5_120
+Number = TypeVar("Number", int, float)
+
+PROFILE_FORWARDS = {"cpu": 5_120, "cuda": 20_480}
 """Images that the profile's output errors may cost in all: with many groups each is measured on fewer, so
 that a profile's time grows with the depth of a network and not with its square."""
 PROFILE_MACS = {"cpu": 2e13, "cuda": 2e15}
@@ -31,8 +32,9 @@ LEAST_RUNG_IMAGES = 32
 """With fewer images the profile restores independently, on the second moments of all images."""
 LEAST_SAMPLES = 4
 """Positions per column of the widest layer below which a fit on few images says nothing of the real one."""
-RUNG_SHARE = 8
-"""That rung takes at most one in so many of the calibration images: it has to be cheap."""
+RUNG_SHARE = {"cpu": 8, "cuda": 4}
+"""That rung takes at most one in so many of the calibration images: it has to be cheap. On a GPU most of what
+a small pass costs does not depend on the number of images."""
 TRIAL_IMAGES = 1_000
 """Unseen images on which a trial's output error is measured."""
 
@@ -58,13 +60,13 @@ class Ladder:
 
     def below(self) -> Evaluator:
         """The rung below the measurement: on few images, but as the study restores."""
-        images = sum(chunk.size for chunk in self.task.chunks) // RUNG_SHARE
+        images = sum(chunk.size for chunk in self.task.chunks) // self._of_device(RUNG_SHARE)
         return self.on_few(max(1, min(RUNG_IMAGES, images)))
 
     def profiling(self) -> Evaluator:
         """Measures the profile's output errors: as a trial would where that is affordable."""
         cost = self._measurements * PASSES * max(self.dense_macs, 1)
-        images = min(self._profile_images, int(PROFILE_MACS.get(self._device.type, 2e13) / cost))
+        images = min(self._profile_images, int(self._of_device(PROFILE_MACS) / cost))
         few = images < LEAST_RUNG_IMAGES or images * POSITIONS_PER_IMAGE < LEAST_SAMPLES * self._widest
         return self.quick() if self.data_free or few else self.on_few(images)
 
@@ -89,12 +91,11 @@ class Ladder:
 
     @property
     def _profile_images(self) -> int:
-        return min(RUNG_IMAGES, PROFILE_FORWARDS // self._measurements)
+        return min(RUNG_IMAGES, self._of_device(PROFILE_FORWARDS) // self._measurements)
 
     @property
     def _measurements(self) -> int:
         return len(MEASURED_SHARES) * len(self.bench.graph.groups)
 
-    @property
-    def _device(self) -> torch.device:
-        return self.task.device
+    def _of_device(self, limits: Mapping[str, Number]) -> Number:
+        return limits.get(self.task.device.type, limits["cpu"])

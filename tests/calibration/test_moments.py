@@ -13,6 +13,7 @@ from autoprune.calibration.statistics import calibrate, centred
 from autoprune.criteria.views import dense_weight
 from autoprune.data.inputs import Inputs
 from autoprune.errors import DataError
+from autoprune.linear_algebra import for_images
 from tests.small import NETWORKS, make_bench
 
 
@@ -71,7 +72,7 @@ def test_calibration_does_not_depend_on_batches(name: str, monkeypatch: pytest.M
     model, images = small.model(dtype=torch.float64), small.images(24, dtype=torch.float64)
     whole = make_bench(model, images).statistics
     # So small that patches are made image by image.
-    monkeypatch.setattr(accumulate, "PATCH_ELEMENTS", 10)
+    monkeypatch.setattr(accumulate, "PATCH_ELEMENTS", {"cpu": 10})
     parts = make_bench(model, images, chunks=5).statistics
     assert whole.images == parts.images == 24 and list(whole.moments) == list(parts.moments)
     for layer, moments in whole.moments.items():
@@ -101,7 +102,7 @@ def test_the_mean_output_follows_from_the_mean_input(name: str) -> None:
             bias = 0 if layer.bias is None else model.get_parameter(layer.bias)
             torch.testing.assert_close(mean + bias, outputs[layer.name], check_dtype=False)
             inverse, matrix = bench.statistics.inverse(layer), bench.statistics.covariance(layer)
-            damping = 1e-6 * matrix.diagonal(dim1=-2, dim2=-1).mean()
+            damping = for_images(1e-6, matrix.shape[-1], 16) * matrix.diagonal(dim1=-2, dim2=-1).mean()
             eye = torch.eye(matrix.shape[-1], dtype=torch.float64)
             torch.testing.assert_close(
                 inverse @ (matrix + damping * eye), eye.expand_as(matrix), atol=1e-6, rtol=0

@@ -1,0 +1,126 @@
+"""A study's front at several budgets, on the validation and the test split, and the same channels restored otherwise.
+
+    python studies/compare/fronts.py studies/imagenet-resnet50.toml --trials 40 --budgets 0.7 0.58 0.5 --device cuda \
+        --rebuild casm:scope=network,mirror=true,steps=500,batch=64 --out fronts.json
+
+The search runs on a storage in memory, to `--trials` or for `--timeout` seconds. Of each budget, the most
+accurate trial on the validation images is measured on the test images, which nothing was chosen by. Each
+`--rebuild METHOD:OPTION=VALUE,...` restores its channels in another way, on `--rebuild-images` calibration
+images where given. Prints a Markdown table and writes JSON after every row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from optuna.storages import InMemoryStorage
+from torch import nn
+
+from autoprune.cli.build import read_option
+from autoprune.cli.progress import make_progress
+from autoprune.config import StudyConfig, load_study
+from autoprune.searching.engine import Engine
+from autoprune.searching.front import Front, Point
+from autoprune.session import Session
+from autoprune.storing.storages import open_storage
+from records import Record
+
+Row = dict[str, Any]
+
+
+def opened(config: StudyConfig, images: int | None, device: str | None) -> Session:
+    """The study on a storage in memory, with so many calibration images where given."""
+    if images is not None:
+        data = config.data.model_copy(update={"calibration_images": images})
+        config = config.model_copy(update={"data": data})
+    return Session.open(config, device=device, progress=make_progress(False), storage=open_storage(None))
+
+
+def rows(
+    session: Session, other: Session, front: Front, options: argparse.Namespace
+) -> Iterator[Row]:
+    """One row per budget and way of restoring."""
+    for budget in options.budgets:
+        point = front.best(macs=budget)
+        yield measured(session, point, budget, "as the search does", lambda point=point: session.build(point))
+        for text in options.rebuild:
+            name, _, settings = text.partition(":")
+            values = dict(read_option(part) for part in settings.split(",") if part)
+            yield measured(
+                session,
+                point,
+                budget,
+                text,
+                lambda point=point, name=name, values=values: restored(other, point, name, values),
+            )
+
+
+def restored(session: Session, point: Point, name: str, values: dict[str, Any]) -> nn.Module:
+    """The point's channels restored on the calibration images of this session."""
+    engine = session.engine
+    changed = replace(engine.options, reconstruction=name, reconstruction_options=values)
+    return Engine(engine.task, changed, InMemoryStorage()).evaluator.build(dict(point.kept.items()))
+
+
+def measured(session: Session, point: Point, budget: float, how: str, build: Any) -> Row:
+    start = time.perf_counter()
+    network: nn.Module = build()
+    seconds = time.perf_counter() - start
+    found = {split: session.evaluate(network, split)[0] for split in ("validation", "test")}
+    return {
+        "budget": budget,
+        "macs_ratio": point.macs_ratio,
+        "trial": point.trial,
+        "restored": how,
+        "seconds": seconds,
+        **found,
+    }
+
+
+def line(row: Row) -> str:
+    return (
+        f"| {row['budget']:.0%} | {row['macs_ratio']:.1%} | {row['trial']} | {row['restored']} "
+        f"| {row['validation']:.2%} | {row['test']:.2%} | {row['seconds']:.1f} |"
+    )
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("study")
+    parser.add_argument("--trials", type=int)
+    parser.add_argument("--timeout", type=float, help="seconds of searching at most")
+    parser.add_argument("--budgets", type=float, nargs="+", default=[0.7, 0.5, 0.35], help="shares of dense MACs")
+    parser.add_argument("--rebuild", nargs="*", default=[], metavar="METHOD:OPTION=VALUE,...")
+    parser.add_argument("--rebuild-images", type=int)
+    parser.add_argument("--device")
+    parser.add_argument("--out", type=Path, required=True)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    config = load_study(options.study)
+    session = opened(config, None, options.device)
+    record = Record(options.out, vars(options), session.device)
+    dense = {split: session.evaluate(session.model, split)[0] for split in ("validation", "test")}
+    start = time.perf_counter()
+    front = session.search(trials=options.trials, timeout=options.timeout)
+    head = {"dense": dense, "trials": len(front.trials), "search_seconds": time.perf_counter() - start}
+    print(f"\ndense: {dense}; {head['trials']} trials in {head['search_seconds']:.0f} s\n")
+    print("| MACs at most | MACs | trial | restored | validation | test | seconds |\n|---|---|---|---|---|---|---|")
+    found: list[Row] = []
+    record.write(**head, front=front.to_json(), rows=found)
+    other = session if options.rebuild_images is None else opened(config, options.rebuild_images, options.device)
+    for row in rows(session, other, front, options):
+        found.append(row)
+        print(line(row), flush=True)
+        record.write(**head, front=front.to_json(), rows=found)
+
+
+if __name__ == "__main__":
+    main()
