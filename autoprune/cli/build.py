@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autoprune.cli.options import Device, Json, Quiet, Storage, Study, read_study
-from autoprune.cli.output import percent, print_json, working
+from autoprune.cli.output import print_json, working
 from autoprune.cli.progress import make_progress
 from autoprune.errors import ConfigError
 
 if TYPE_CHECKING:
     from autoprune.searching.front import Front, Point
+    from autoprune.searching.metric_scale import MetricScale
 
 Out = Annotated[
     Path,
@@ -90,7 +91,7 @@ def build(
     if json:
         print_json(summary(point, config.name, out))
     else:
-        typer.echo(sentence(point, out))
+        typer.echo(sentence(point, out, session.metric))
 
 
 def check_request(macs: float | None, params: float | None, trial: int | None) -> None:
@@ -133,9 +134,9 @@ def summary(point: Point, study: str, out: Path) -> dict[str, Any]:
     return {"study": study, "out": str(out), **point.to_json()}
 
 
-def sentence(point: Point, out: Path) -> str:
+def sentence(point: Point, out: Path, metric: MetricScale) -> str:
     return (
-        f"{out}: trial {point.trial}, accuracy {percent(point.accuracy)} on the validation split, "
+        f"{out}: trial {point.trial}, {metric.name} {metric.shown(point.accuracy)} on the validation split, "
         f"{point.macs:,} MACs ({point.macs_ratio:.1%} of dense), "
         f"{point.params:,} parameters ({point.params_ratio:.1%} of dense)"
     )

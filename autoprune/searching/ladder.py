@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -15,7 +16,7 @@ from autoprune.reconstruction.base import POSITIONS_PER_IMAGE
 from autoprune.reconstruction.remembering import RememberingIndependent
 from autoprune.searching.evaluator import Evaluator
 from autoprune.searching.options import Task
-from autoprune.searching.outputs import OutputError
+from autoprune.searching.outputs import OutputError, flat_outputs
 from autoprune.searching.profile import MEASURED_SHARES
 
 PROFILE_FORWARDS = 5_120
@@ -35,6 +36,8 @@ RUNG_SHARE = 8
 """That rung takes at most one in so many of the calibration images: it has to be cheap."""
 TRIAL_IMAGES = 1_000
 """Unseen images on which a trial's output error is measured."""
+MOST_OUTPUTS = 2**25
+"""Dense outputs that an output error remembers at most, in numbers: those of pixels are many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +83,13 @@ class Ladder:
         return Evaluator(self.bench, restore, self.task.metric, error)
 
     def _error(self, images: int) -> OutputError:
-        return OutputError(self.task.model, leading(self.task.probe, images))
+        most = max(LEAST_RUNG_IMAGES, MOST_OUTPUTS // self._outputs)
+        return OutputError(self.task.model, leading(self.task.probe, min(images, most)))
+
+    @cached_property
+    def _outputs(self) -> int:
+        """Numbers that the network gives for one image."""
+        return flat_outputs(self.task.model, self.task.probe[0].take(1)).shape[1]
 
     @property
     def _widest(self) -> int:
