@@ -74,9 +74,10 @@ def search(
     stay dense; `caps`: pattern -> the greatest pruning rate of the groups that match, also hard.
     `storage`: a path or Optuna URL to continue later, with the same `name`; `trials` counts all finished
     trials of the study. `recovery` trains every candidate on `training`, a dataset of (input, label) pairs,
-    as `training_options` say (section [training] of a study file); trained weights are kept in the folder `artifacts`, beside the
-    storage by default. `history` is that of the model's own training (`HistoryRecorder`), or its file; where
-    a method needs one and none is given, it is recorded over `history_epochs` epochs of training a copy.
+    as `training_options` say (section [training] of a study file); trained weights are kept in the folder
+    `artifacts`, beside the storage by default. `history` is that of the model's own training
+    (`HistoryRecorder`), or its file; where a method needs one and none is given, it is recorded over
+    `history_epochs` epochs of training a copy.
 
     Raises AutopruneError (its subclasses say what kind) for bad input, before any long work.
     """

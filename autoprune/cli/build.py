@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autoprune.cli.completing import complete_reconstructions
 from autoprune.cli.options import Device, Json, Quiet, Storage, Study, read_study
 from autoprune.cli.output import print_json, working
 from autoprune.cli.progress import make_progress
@@ -34,6 +35,7 @@ Reconstruct = Annotated[
     typer.Option(
         metavar="NAME",
         help="Restore the weights in another way than the study's, such as casm; see autoprune methods.",
+        autocompletion=complete_reconstructions,
     ),
 ]
 Set = Annotated[

@@ -19,7 +19,7 @@ class MetricScale:
 
     def shown(self, value: float, digits: int = 2) -> str:
         """ "91.25 %" of a share, "0.4871" of anything else."""
-        return f"{100 * value:.{digits}f} %" if self.share else f"{value:.4g}"
+        return f"{100 * value:.{digits}f} %" if self.share else f"{value:#.4g}".rstrip(".")
 
     def change(self, value: float) -> str:
         """A difference with its sign: "-1.30 points" of a share, "-0.013" of anything else."""
