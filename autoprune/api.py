@@ -21,7 +21,7 @@ from autoprune.models.weights import check_finite
 from autoprune.progress import Progress
 from autoprune.searching.engine import Engine, Options, Task
 from autoprune.searching.front import Front
-from autoprune.searching.metrics import Accuracy
+from autoprune.searching.metrics import find_metric
 from autoprune.session import pick_device
 from autoprune.storing.artifacts import open_artifacts
 from autoprune.storing.storages import open_storage
@@ -33,6 +33,7 @@ def search(
     *,
     calibration: Any,
     validation: Iterable[Any] | None = None,
+    metric: str | Callable[[Any, Tensor], Any] = "accuracy",
     evaluate: Callable[[nn.Module], float] | None = None,
     trials: int = 100,
     timeout: float | None = None,
@@ -40,6 +41,7 @@ def search(
     multiple_of: int = 1,
     min_kept: float = 0.05,
     ignore: Sequence[str] = (),
+    caps: Mapping[str, float] | None = None,
     criterion: str = "second-moment",
     criterion_options: Mapping[str, Any] | None = None,
     batch_removal: Sequence[int] = (1, 2, 4),
@@ -64,15 +66,18 @@ def search(
 ) -> Front:
     """Search how many channels each layer of `model` can lose; the model itself is not changed.
 
-    `calibration`: a tensor (images, ...), or a loader of inputs (tensors, tuples or dicts; labels are
-    ignored). `validation`: a loader of (inputs, labels) the network was not trained on, judged by
-    accuracy; or `evaluate(model) -> float`, higher is better, in its place. `budget`: any of macs,
-    params, bytes, as a fraction of dense (up to 1) or absolute; hard. `storage`: a path or Optuna URL
-    to continue later, with the same `name`; `trials` counts all finished trials of the study.
-    `recovery` trains every candidate on `training`, a dataset of (input, label) pairs, as `training_options`
-    say (section [training] of a study file); trained weights are kept in the folder `artifacts`, beside the
-    storage by default. `history` is that of the model's own training (`HistoryRecorder`), or its file; where
-    a method needs one and none is given, it is recorded over `history_epochs` epochs of training a copy.
+    `calibration`: a tensor (images, ...), or a loader of inputs (tensors, tuples or dicts; class labels
+    are ignored). `validation`: a loader of (inputs, labels) the network was not trained on, judged by
+    `metric`: accuracy, mean-iou, pixel-accuracy, r2, or a function `(outputs, labels) -> number` per batch;
+    or `evaluate(model) -> float` in place of both. Higher is better. `budget`: any of macs,
+    params, bytes, as a fraction of dense (up to 1) or absolute; hard. `ignore`: patterns of module names that
+    stay dense; `caps`: pattern -> the greatest pruning rate of the groups that match, also hard.
+    `storage`: a path or Optuna URL to continue later, with the same `name`; `trials` counts all finished
+    trials of the study. `recovery` trains every candidate on `training`, a dataset of (input, label) pairs,
+    as `training_options` say (section [training] of a study file); trained weights are kept in the folder
+    `artifacts`, beside the storage by default. `history` is that of the model's own training
+    (`HistoryRecorder`), or its file; where a method needs one and none is given, it is recorded over
+    `history_epochs` epochs of training a copy.
 
     Raises AutopruneError (its subclasses say what kind) for bad input, before any long work.
     """
@@ -88,6 +93,7 @@ def search(
         strategy=strategy,
         strategy_options=strategy_options or {},
         ignore=ignore,
+        caps=caps or {},
         reconstruction=reconstruction,
         reconstruction_options=reconstruction_options or {},
         damping=damping,
@@ -105,7 +111,7 @@ def search(
     place = _device(model, device)
     check_finite(model, "the model passed in")
     # The caller's module keeps its own mode and device: the work is done on a copy.
-    task = _task(name, _working_copy(model, place), calibration, validation, evaluate, place)
+    task = _task(name, _working_copy(model, place), calibration, validation, metric, evaluate, place)
     task = _with_training(task, training, history)
     places = open_artifacts(None if artifacts is None else str(artifacts), storage)
     return Engine(task, options, opened, progress, places).search(timeout=timeout)
@@ -132,7 +138,7 @@ def _check(options: Options) -> None:
     check_section("model", {"factory": "given:model", "history_epochs": values.pop("history_epochs")})
     values = {name: value for name, value in values.items() if name not in ("training", "recovery_options")}
     check_section("recovery", {"method": values.pop("recovery"), "options": dict(options.recovery_options)})
-    check_section("search", {**values, "budget": dict(options.budget)})
+    check_section("search", {**values, "budget": dict(options.budget), "caps": dict(options.caps)})
     check_section("reconstruction", restore)
 
 
@@ -141,11 +147,15 @@ def _task(
     model: nn.Module,
     calibration: Any,
     validation: Iterable[Any] | None,
+    metric: str | Callable[[Any, Tensor], Any],
     evaluate: Callable[[nn.Module], float] | None,
     device: torch.device,
 ) -> Task:
     if (validation is None) == (evaluate is None):
         raise ConfigError("pass either validation (a labelled loader) or evaluate(model) -> float, not both.")
+    judged = find_metric(metric)
+    if evaluate is not None and metric != "accuracy":
+        raise ConfigError("metric judges validation, and evaluate takes the place of both; pass one of them.")
     chunks = [inputs.to(device) for inputs in as_batches(calibration)]
     if evaluate is not None:
         if not callable(evaluate):
@@ -155,10 +165,10 @@ def _task(
             fingerprints={"model": fingerprint(model), "data": fingerprint_of(chunks)},
         )
     assert validation is not None
-    accuracy = Accuracy(validation, device)
+    found = judged(validation, device)
     return Task(
-        name=name, model=model, chunks=chunks, probe=accuracy.inputs, metric=accuracy,
-        fingerprints={"model": fingerprint(model), "data": fingerprint_of([*chunks, *accuracy.inputs])},
+        name=name, model=model, chunks=chunks, probe=found.inputs, metric=found,
+        fingerprints={"model": fingerprint(model), "data": fingerprint_of([*chunks, *found.inputs])},
     )
 
 

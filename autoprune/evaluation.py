@@ -1,4 +1,4 @@
-"""Measure a network of a study: accuracy on one split, and costs counted on the network itself."""
+"""Measure a network of a study: its metric on one split, and costs counted on the network itself."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Accuracy in 0..1 on so many images of a split; MACs for one input."""
+    """The study's `metric` on so many images of a split, higher is better; MACs for one input."""
 
+    metric: str
     accuracy: float
     images: int
     split: str
@@ -42,6 +43,7 @@ def evaluate_network(session: Session, network: nn.Module, split: str) -> Evalua
     accuracy, images = session.evaluate(network, split)
     example = session.example()
     return Evaluation(
+        metric=session.metric.name,
         accuracy=accuracy,
         images=images,
         split=split,

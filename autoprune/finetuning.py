@@ -16,6 +16,7 @@ from autoprune.errors import DataError, PlanError
 from autoprune.plan import check_output, load, read_plan, save_plan
 from autoprune.plan.record import FineTuning, Plan
 from autoprune.progress import Progress, Silent
+from autoprune.searching.metric_scale import MetricScale
 from autoprune.training import Epoch, EpochEnd, TrainingData, TrainingResult, fine_tune
 from autoprune.versions import versions
 
@@ -102,7 +103,7 @@ def fine_tune_saved(
         evaluate=session.engine.task.metric,
         seed=seed,
         progress=progress,
-        callbacks=[_reporter(settings.epochs, progress or Silent())],
+        callbacks=[_reporter(settings.epochs, progress or Silent(), session.metric)],
         checkpoint=checkpoint,
     )
     record = _record(result, settings, seed)
@@ -140,13 +141,13 @@ def _record(result: TrainingResult, settings: TrainingConfig, seed: int) -> Fine
     )
 
 
-def _reporter(epochs: int, progress: Progress) -> EpochEnd:
+def _reporter(epochs: int, progress: Progress, metric: MetricScale) -> EpochEnd:
     """One line after every epoch: without a terminal there are no bars to see."""
 
     def report(network: nn.Module, epoch: Epoch) -> None:
+        shown = metric.shown(epoch.metric) if epoch.metric is not None else ""
         progress.message(
-            f"epoch {epoch.number}/{epochs}: loss {epoch.loss:.4f}, validation {epoch.metric:.2%}, "
-            f"{epoch.seconds:.0f} s"
+            f"epoch {epoch.number}/{epochs}: loss {epoch.loss:.4f}, validation {shown}, {epoch.seconds:.0f} s"
         )
 
     return report

@@ -11,6 +11,7 @@ from autoprune.criteria import criteria
 from autoprune.errors import ConfigError, unknown_name
 from autoprune.reconstruction import reconstructions
 from autoprune.registry import Registry
+from autoprune.searching.metrics import metrics
 from autoprune.searching.strategies import strategies
 from autoprune.training.recoveries import recoveries
 
@@ -19,6 +20,7 @@ TABLES: dict[str, Registry[Any]] = {
     "strategy": strategies,
     "reconstruction": reconstructions,
     "recovery": recoveries,
+    "metric": metrics,
 }
 """Kind of component -> its registry, in the order in which a trial meets them."""
 

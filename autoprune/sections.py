@@ -44,7 +44,12 @@ class ModelConfig(Section):
 
 
 class DataConfig(Section):
-    """The images. A count left out means the usual one (1024 and 2000) or as many as there are.
+    """The images, and what a network is judged by on them.
+
+    `metric` is accuracy, mean-iou, pixel-accuracy, r2, or the import path of a function of yours
+    `(outputs, labels) -> number`, the mean over a batch; higher is better.
+
+    A count left out means the usual one (1024 and 2000) or as many as there are.
 
     `mean` and `std` are per channel, for pixels in 0..1. `resize` is the shorter side before the centre
     crop to `image_size`, in pixels. A dataset refuses options that it does not read.
@@ -62,6 +67,7 @@ class DataConfig(Section):
     resize: Count | None = None
     train_root: Name | None = None
     validation_root: Name | None = None
+    metric: Name = "accuracy"
 
 
 class BudgetConfig(Section):
@@ -87,7 +93,11 @@ class BudgetConfig(Section):
 
 
 class SearchConfig(Section):
-    """What the search may propose. `min_kept` is a hard floor per group, as a fraction of its width."""
+    """What the search may propose. `min_kept` is a hard floor per group, as a fraction of its width.
+
+    `ignore` are patterns of module names that stay dense; `caps` maps such a pattern to the greatest pruning
+    rate, 0..1, of the groups that match, also hard.
+    """
 
     trials: Count = 100
     budget: BudgetConfig = BudgetConfig()
@@ -100,6 +110,7 @@ class SearchConfig(Section):
     strategy: Name = "knapsack"
     strategy_options: dict[str, Any] = {}
     ignore: Annotated[tuple[Name, ...], Lenient] = ()
+    caps: dict[Name, Annotated[float, Field(ge=0, le=1)]] = {}
 
 
 class ReconstructionConfig(Section):

@@ -23,7 +23,8 @@ from autoprune.progress import Progress, Silent
 from autoprune.searching.engine import Engine, Options, Task
 from autoprune.searching.front import Front, Point
 from autoprune.searching.gradients import Labelled
-from autoprune.searching.metrics import Accuracy
+from autoprune.searching.metric_scale import MetricScale
+from autoprune.searching.metrics import LabelledMetric, find_metric, scale_of
 from autoprune.searching.running import never
 from autoprune.storing.artifacts import open_artifacts
 from autoprune.storing.storages import open_storage
@@ -51,6 +52,7 @@ class Session:
         """
         options = options_of(config)
         options.check_names()
+        find_metric(config.data.metric)
         place = pick_device(device)
         storage = storage or open_storage(config.storage)
         splits = load_splits(config.data)
@@ -64,6 +66,11 @@ class Session:
     @property
     def model(self) -> nn.Module:
         return self.engine.task.model
+
+    @property
+    def metric(self) -> MetricScale:
+        """What networks are judged by: its name, and how to print it."""
+        return scale_of(self.engine.task.metric)
 
     @property
     def graph(self) -> ChannelGraph:
@@ -102,11 +109,11 @@ class Session:
         return network, replace(point, accuracy=self.evaluate(network, "validation")[0])
 
     def evaluate(self, network: nn.Module, split: str) -> tuple[float, int]:
-        """Accuracy 0..1 and the number of images; split is `validation` or `test`."""
+        """The study's metric, higher is better, and the number of images; split is `validation` or `test`."""
         if split not in ("validation", "test"):
             raise ConfigError(f"split must be 'validation' or 'test', got '{split}'.")
         dataset = self.splits.validation if split == "validation" else self.splits.test
-        metric = Accuracy(loader(dataset, self.config.data.batch_size, self.device), self.device)
+        metric = _metric(self.config, dataset, self.device)
         return metric(network), metric.images
 
     def example(self) -> Inputs:
@@ -139,6 +146,7 @@ def options_of(config: StudyConfig) -> Options:
         strategy=search.strategy,
         strategy_options=search.strategy_options,
         ignore=search.ignore,
+        caps=search.caps,
         reconstruction=reconstruction.method,
         reconstruction_options=reconstruction.options,
         damping=reconstruction.damping,
@@ -152,7 +160,7 @@ def options_of(config: StudyConfig) -> Options:
 
 def _task(config: StudyConfig, splits: Splits, model: nn.Module, device: torch.device) -> Task:
     batch_size = config.data.batch_size
-    metric = Accuracy(loader(splits.validation, batch_size, device), device)
+    metric = _metric(config, splits.validation, device)
     history = None if config.model.history is None else History.load(config.model.history)
     prints = {} if history is None else {"history": history.fingerprint}
     return Task(
@@ -166,6 +174,10 @@ def _task(config: StudyConfig, splits: Splits, model: nn.Module, device: torch.d
         history=history,
         labelled=None if splits.train is None else partial(_labelled, splits.train, device),
     )
+
+
+def _metric(config: StudyConfig, dataset: Dataset[Any], device: torch.device) -> LabelledMetric:
+    return find_metric(config.data.metric)(loader(dataset, config.data.batch_size, device), device)
 
 
 def _labelled(train: Dataset[Any], device: torch.device, count: int) -> list[Labelled]:

@@ -22,6 +22,7 @@ from autoprune.graph import (
     find_groups,
 )
 from autoprune.graph.check import without
+from autoprune.graph.patterns import caps_of, check_patterns
 from autoprune.models.loading import build
 from autoprune.searching.space import allowed_widths
 from autoprune.session import pick_device
@@ -63,14 +64,16 @@ def survey(
     """Find and check the groups of a network; with `exhaustive`, every group is also checked alone."""
     search = search or SearchConfig()
     args, kwargs = example.args, example.kwargs
+    check_patterns("ignore", search.ignore, model)
     found = find_groups(model, args, kwargs, search.ignore)
     check = CheckReport((), {}, 0.0)
     if found.groups:
         check = check_groups(model, found, args, kwargs, exhaustive=exhaustive)
     graph = without(found, check.failed)
     cost = CostModel(model, graph, args, kwargs)
+    least = {name: max(search.min_kept, 1.0 - cap) for name, cap in caps_of(graph, search.caps).items()}
     floor = {
-        g.name: int(allowed_widths(g.width, search.min_kept, search.multiple_of)[0]) for g in graph.groups
+        g.name: int(allowed_widths(g.width, least[g.name], search.multiple_of)[0]) for g in graph.groups
     }
     return Survey(graph, check, cost.dense_macs, cost.dense_params, cost.macs(floor), cost.params(floor))
 

@@ -81,7 +81,7 @@ class FlowTap(LayerTap):
     """A `LayerTap` that also reports residual sums, `total = branch + other`, and clamps."""
 
     def __init__(self, model: nn.Module, layers: Iterable[Layer], flow: FlowHandler) -> None:
-        # A handler of its own would be a cycle, which holds a candidate's tensors until Python looks for cycles.
+        # A handler of its own would be a cycle, and hold a candidate's tensors until cycles are looked for.
         super().__init__(model, layers, None)
         self._flow = flow
         self._open: dict[int, tuple[weakref.ref[Tensor], Branch]] = {}

@@ -8,6 +8,7 @@ from autoprune.cli.build import build
 from autoprune.cli.commands import Commands
 from autoprune.cli.dashboard import dashboard
 from autoprune.cli.evaluate import evaluate
+from autoprune.cli.explain import explain
 from autoprune.cli.export import export
 from autoprune.cli.finetune import finetune
 from autoprune.cli.front import front
@@ -23,14 +24,14 @@ app = typer.Typer(
     name="autoprune",
     cls=Commands,
     help="Find out how many channels each layer of a trained network can lose.",
-    epilog="Start with: autoprune search studies/digits.toml",
+    epilog="Start with: autoprune search studies/digits.toml. The --help of each command has an example.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
 app.command()(search)
 app.command()(front)
+app.command()(explain)
 app.command()(report)
 app.command()(plot)
 app.command()(studies)

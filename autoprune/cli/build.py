@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autoprune.cli.completing import complete_reconstructions
 from autoprune.cli.options import (
     Device,
     Json,
@@ -19,7 +20,7 @@ from autoprune.cli.options import (
     Trial,
     read_study,
 )
-from autoprune.cli.output import percent, print_json, working
+from autoprune.cli.output import print_json, working
 from autoprune.cli.progress import make_progress
 from autoprune.errors import ConfigError
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from autoprune.config import StudyConfig
     from autoprune.progress import Progress
     from autoprune.searching.front import Front, Point
+    from autoprune.searching.metric_scale import MetricScale
     from autoprune.session import Session
 
 Out = Annotated[
@@ -38,6 +40,7 @@ Reconstruct = Annotated[
     typer.Option(
         metavar="NAME",
         help="Restore the weights in another way than the study's, such as casm; see autoprune methods.",
+        autocompletion=complete_reconstructions,
     ),
 ]
 Set = Annotated[
@@ -88,7 +91,7 @@ def build(
     if json:
         print_json(summary(point, config.name, out))
     else:
-        typer.echo(sentence(point, out))
+        typer.echo(sentence(point, out, session.metric))
 
 
 def check_request(macs: float | None, params: float | None, trial: int | None) -> None:
@@ -152,9 +155,9 @@ def summary(point: Point, study: str, out: Path) -> dict[str, Any]:
     return {"study": study, "out": str(out), **point.to_json()}
 
 
-def sentence(point: Point, out: Path) -> str:
+def sentence(point: Point, out: Path, metric: MetricScale) -> str:
     return (
-        f"{out}: trial {point.trial}, accuracy {percent(point.accuracy)} on the validation split, "
+        f"{out}: trial {point.trial}, {metric.name} {metric.shown(point.accuracy)} on the validation split, "
         f"{point.macs:,} MACs ({point.macs_ratio:.1%} of dense), "
         f"{point.params:,} parameters ({point.params_ratio:.1%} of dense)"
     )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from autoprune.cli.options import Device, Json, Quiet, Storage, Study, read_study
-from autoprune.cli.output import percent, print_json, working
+from autoprune.cli.output import print_json, working
 from autoprune.cli.progress import make_progress
+
+if TYPE_CHECKING:
+    from autoprune.searching.metric_scale import MetricScale
 
 
 class Split(StrEnum):
@@ -62,11 +65,11 @@ def evaluate(
     if json:
         print_json(result)
     else:
-        typer.echo(sentence(result))
+        typer.echo(sentence(result, session.metric))
 
 
-def sentence(result: dict[str, Any]) -> str:
+def sentence(result: dict[str, Any], metric: MetricScale) -> str:
     return (
-        f"accuracy {percent(result['accuracy'])} on {result['images']:,} {result['split']} images, "
+        f"{metric.name} {metric.shown(result['accuracy'])} on {result['images']:,} {result['split']} images, "
         f"{result['macs']:,} MACs, {result['params']:,} parameters"
     )

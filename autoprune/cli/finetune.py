@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from autoprune.cli.options import Device, Json, Quiet, Storage, Study, read_study
-from autoprune.cli.output import percent, print_json, working
+from autoprune.cli.output import print_json, working
 from autoprune.cli.progress import make_progress
+
+if TYPE_CHECKING:
+    from autoprune.searching.metric_scale import MetricScale
 
 PlanFolder = Annotated[
     Path,
@@ -79,13 +82,13 @@ def finetune(
     if json:
         print_json({"out": str(out), **tuned.to_json()})
     else:
-        typer.echo(sentence(tuned.to_json(), out))
+        typer.echo(sentence(tuned.to_json(), out, session.metric))
 
 
-def sentence(result: dict[str, Any], out: Path) -> str:
-    before, after = percent(result["accuracy_before"]), percent(result["accuracy"])
+def sentence(result: dict[str, Any], out: Path, metric: MetricScale) -> str:
+    before, after = metric.shown(result["accuracy_before"]), metric.shown(result["accuracy"])
     return (
-        f"{out}: accuracy {before} before, {after} after on the validation split "
+        f"{out}: {metric.name} {before} before, {after} after on the validation split "
         f"(epoch {result['best_epoch']} of {len(result['history'])}), "
         f"{result['images']:,} training images, {result['seconds']:.0f} s"
     )

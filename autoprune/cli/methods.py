@@ -7,12 +7,17 @@ from typing import Annotated
 
 import typer
 
+from autoprune.cli.completing import complete_kinds
 from autoprune.cli.options import Json
 from autoprune.cli.output import print_json, print_tables
 
 Kind = Annotated[
     str | None,
-    typer.Argument(metavar="[KIND]", help="criterion, strategy, reconstruction or recovery; all by default."),
+    typer.Argument(
+        metavar="[KIND]",
+        help="criterion, strategy, reconstruction, recovery or metric; all by default.",
+        autocompletion=complete_kinds,
+    ),
 ]
 
 

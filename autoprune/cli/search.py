@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from autoprune.cli.completing import complete_backends
 from autoprune.cli.options import Device, Json, Quiet, Storage, Study, read_study
 from autoprune.cli.output import print_json, print_tables, working
 from autoprune.cli.progress import make_progress
@@ -48,6 +49,7 @@ Backend = Annotated[
         metavar="NAME",
         help="Where the workers run: loky (processes of this machine), dask or ray (a cluster; needs the "
         "extra of that name).",
+        autocompletion=complete_backends,
     ),
 ]
 Scheduler = Annotated[

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from autoprune.cli.output import percent, printable
+from autoprune.cli.output import printable
 from autoprune.config import mask_url
 from autoprune.searching.front import Front, Point
+from autoprune.searching.metric_scale import MetricScale
 from autoprune.searching.overview import Overview
 
 if TYPE_CHECKING:
@@ -22,36 +23,38 @@ SHOWN = 3
 def front_table(front: Front) -> Table:
     """The front, cheapest first, with the dense network as the last row."""
     title = f"{front.study}: {len(front)} points of {len(front.trials)} finished trials"
-    caption = "Accuracies are of the validation split; 'before' is without reconstruction."
+    metric = front.metric
+    caption = f"{printable(metric.name)} is of the validation split; 'before' is without reconstruction."
     table = _table(title, "\n".join([caption, *_trust(front)]))
     table.add_column("trial", justify="right")
-    for name in ("accuracy", "before", "MACs", "of dense", "params", "of dense", "batch removal"):
+    costs = ("MACs", "of dense", "params", "of dense")
+    for name in (Text(printable(metric.name)), "before", *costs, "batch removal"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("criterion")
     for point in front:
-        table.add_row(*_cells(point))
+        table.add_row(*_cells(point, metric))
     dense = front.dense
     table.add_section()
-    table.add_row(
-        "dense", percent(dense.accuracy), "", f"{dense.macs:,}", "100 %", f"{dense.params:,}", "100 %", "", ""
-    )
+    macs, params = f"{dense.macs:,}", f"{dense.params:,}"
+    table.add_row("dense", metric.shown(dense.accuracy), "", macs, "100 %", params, "100 %", "", "")
     return table
 
 
 def _trust(front: Front) -> list[str]:
     """How far the proxies can be trusted, a line each."""
+    metric = printable(front.metric.name)
     return [
-        f"Proxy '{name.replace('_', ' ')}' ranks like the accuracy at equal MACs: {found.correlation:.2f} "
+        f"Proxy '{name.replace('_', ' ')}' ranks like the {metric} at equal MACs: {found.correlation:.2f} "
         f"({found.low:.2f} to {found.high:.2f}, {found.trials} trials)."
         for name, found in front.fidelities.items()
     ]
 
 
-def _cells(point: Point) -> list[str | Text]:
+def _cells(point: Point, metric: MetricScale) -> list[str | Text]:
     return [
         str(point.trial),
-        percent(point.accuracy),
-        "" if (before := point.accuracy_before_reconstruction) is None else percent(before),
+        metric.shown(point.accuracy),
+        "" if (before := point.accuracy_before_reconstruction) is None else metric.shown(before),
         f"{point.macs:,}",
         f"{point.macs_ratio:.1%}",
         f"{point.params:,}",
@@ -82,12 +85,12 @@ def _progress(study: Overview) -> list[str]:
     lost = f" ({study.lost} lost)" if study.lost else ""
     counts = [str(study.finished), str(study.running), str(study.waiting), f"{study.failed}{lost}"]
     best, dense = study.best, study.dense_accuracy
-    measured = ["", ""] if best is None else [percent(best.accuracy), f"{best.macs_ratio:.1%}"]
+    measured = ["", ""] if best is None else [study.metric.shown(best.accuracy), f"{best.macs_ratio:.1%}"]
     return [
         *counts,
         str(len(study.workers)),
         *measured,
-        "" if dense is None else percent(dense),
+        "" if dense is None else study.metric.shown(dense),
         study.to_json()["last_activity"] or "",
     ]
 

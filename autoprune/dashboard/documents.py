@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 
 from autoprune.searching.front import Front, Point
+from autoprune.searching.metric_scale import MetricScale
 
 
 def as_json(front: Front) -> str:
@@ -23,10 +24,12 @@ DOCUMENTS: Mapping[str, Callable[[Front], str]] = {"front.json": as_json, "front
 
 def front_table(front: Front) -> str:
     """A Markdown table, cheapest first, with the dense network as the last row."""
-    head = ("trial", "accuracy", "MACs", "of dense", "parameters", "of dense", "bytes")
+    metric = front.metric
+    head = ("trial", escaped(metric.name), "MACs", "of dense", "parameters", "of dense", "bytes")
     dense = front.dense
-    last = ("dense", f"{dense.accuracy:.2%}", _count(dense.macs), "100 %", _count(dense.params), "100 %")
-    rows = [head, ("---:",) * len(head), *map(_cells, front), (*last, _count(dense.bytes))]
+    last = ("dense", metric.shown(dense.accuracy), _count(dense.macs), "100 %", _count(dense.params), "100 %")
+    cells = [_cells(point, metric) for point in front]
+    rows = [head, ("---:",) * len(head), *cells, (*last, _count(dense.bytes))]
     return "".join(_row(row) for row in rows)
 
 
@@ -36,10 +39,10 @@ def escaped(text: str) -> str:
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#~&$" else letter for letter in plain)
 
 
-def _cells(point: Point) -> tuple[str, ...]:
+def _cells(point: Point, metric: MetricScale) -> tuple[str, ...]:
     return (
         str(point.trial),
-        f"{point.accuracy:.2%}",
+        metric.shown(point.accuracy),
         _count(point.macs),
         f"{point.macs_ratio:.1%}",
         _count(point.params),

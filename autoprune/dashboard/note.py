@@ -13,7 +13,7 @@ YOURS = "*Written by autoprune. What you write below this line stays.*"
 _READING = """\
 ## How to read it
 
-- A trial is one pruned network, restored and measured on the validation split. `accuracy` is better when
+- A trial is one pruned network, restored and measured on the validation split. `{metric}` is better when
   higher, `macs_ratio` is its share of the dense network's multiply-accumulates and better when lower.
 - *Pareto front* shows all of them; the table below has those that no other beats.
 - Parameters named `rate.GROUP` are proposed pruning rates, before the projection onto the budget. What was
@@ -25,20 +25,26 @@ _READING = """\
 
 def note_of(front: Front, identity: Mapping[str, Any]) -> str:
     """Markdown for a study; `identity` is what the study was made for, as it is stored."""
-    dense = front.dense
+    dense, metric = front.dense, front.metric
     facts = {
-        "Dense": f"accuracy {dense.accuracy:.2%}, {dense.macs:,} MACs, {dense.params:,} parameters, "
-        f"{dense.bytes:,} bytes",
+        "Dense": f"{escaped(metric.name)} {metric.shown(dense.accuracy)}, {dense.macs:,} MACs, "
+        f"{dense.params:,} parameters, {dense.bytes:,} bytes",
         "Budget": _budget(identity.get("budget"), dense.macs, dense.params, dense.bytes),
         "Criterion": escaped(str(identity.get("criterion", "unknown"))),
         "Reconstruction": escaped(str(identity.get("reconstruction", "unknown"))),
         "Finished trials": f"{len(front.trials):,}, of which {len(front)} are on the front",
     }
     listed = "".join(f"- **{name}**: {value}\n" for name, value in facts.items())
+    reading = _READING.replace("{metric}", _code(metric.name))
     return (
-        f"# {escaped(front.study)}\n\n{listed}\n{_READING}\n## Front\n\n{front_table(front)}\n"
+        f"# {escaped(front.study)}\n\n{listed}\n{reading}\n## Front\n\n{front_table(front)}\n"
         f"Network of a row: `autoprune build STUDY --trial N --out pruned/`.\n\n{YOURS}\n"
     )
+
+
+def _code(name: str) -> str:
+    """A name between backquotes, where only they are markup."""
+    return "".join(letter if letter.isprintable() and letter != "`" else " " for letter in name)
 
 
 def merged(note: str, present: str) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 from optuna import Study
-from optuna.exceptions import ExperimentalWarning
 
 from autoprune.dashboard.documents import DOCUMENTS
 from autoprune.dashboard.note import merged, note_of
 from autoprune.errors import ConfigError
 from autoprune.searching.attributes import IDENTITY
-from autoprune.searching.study import METRICS, front_of
+from autoprune.searching.study import front_of, name_metrics
 from autoprune.storing.artifacts import Artifacts
 from autoprune.storing.publishing import publish
 
@@ -25,10 +23,7 @@ def describe(study: Study, artifacts: Artifacts) -> Sequence[str]:
     """
     check_installed()
     front, identity = front_of(study), study.user_attrs[IDENTITY]
-    if study.metric_names != METRICS:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            study.set_metric_names(METRICS)
+    name_metrics(study)
     _write_note(study, note_of(front, identity))
     if artifacts.store is None:
         return []

@@ -10,7 +10,7 @@ from autoprune.data.splits import Splits
 from autoprune.errors import ConfigError, unknown_name
 
 Builder = Callable[[DataConfig], Splits]
-COMMON = frozenset({"dataset", "batch_size", "calibration_images", "validation_images"})
+COMMON = frozenset({"dataset", "batch_size", "calibration_images", "validation_images", "metric"})
 
 
 @dataclass(frozen=True)

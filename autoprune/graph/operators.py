@@ -42,7 +42,7 @@ def _rule_of(node: fx.Node) -> Rule:
 def _is_pointwise(target: object) -> bool:
     """By the tag of the operator; some in-place variants lack that of the plain one."""
     if isinstance(target, torch._ops.OpOverloadPacket):
-        return any(_is_pointwise(getattr(target, overload)) for overload in target.overloads())
+        return any(_is_pointwise(getattr(target, overload)) for overload in target.overloads())  # type: ignore[no-untyped-call]
     return isinstance(target, torch._ops.OpOverload) and torch.Tag.pointwise in target.tags
 
 

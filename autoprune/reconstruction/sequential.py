@@ -37,9 +37,9 @@ class Sequential(Reconstruction):
 
     All layers from the first that loses columns are refitted, those that only read a disturbed input
     too. One pass of the candidate over the calibration images. `target = "after"`: layers that feed a clamp
-    such as ReLU, and nothing else, match what passes it, in `rounds` rounds; "before": they match all. A layer is
-    fitted on at least `positions` output positions of each image (32 where none are given), or all there are:
-    more fit better and take longer.
+    such as ReLU, and nothing else, match what passes it, in `rounds` rounds; "before": they match all. A
+    layer is fitted on at least `positions` output positions of each image (32 where none are given), or all
+    there are: more fit better and take longer.
     """
 
     citation = (

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from autoprune.searching.front import Point
+from autoprune.searching.metric_scale import MetricScale
 
 Figure = dict[str, Any]
 
@@ -66,6 +67,16 @@ def finite(value: float | None) -> float | None:
 
 def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
+
+
+def shares(metric: MetricScale) -> dict[str, Any]:
+    """Axis of a metric: in percent where it is a share."""
+    return {"tickformat": ".0%"} if metric.share else {}
+
+
+def hover_value(metric: MetricScale) -> str:
+    """The metric at the pointer, as plotly fills it in."""
+    return f"{plain(metric.name, NAME)} %{{y:{'.2%' if metric.share else '.4~g'}}}"
 
 
 def rates_summary(point: Point) -> str:

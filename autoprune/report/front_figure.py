@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from autoprune.report.content import Content
-from autoprune.report.figures import Figure, figure, percent, plain, rates_summary
+from autoprune.report.figures import NAME, Figure, figure, hover_value, plain, rates_summary, shares
 from autoprune.searching.front import Point
+from autoprune.searching.metric_scale import MetricScale
 
 HOVER = (
-    "<b>trial %{customdata[0]}</b><br>accuracy %{y:.2%}, before reconstruction %{customdata[1]}<br>"
+    "<b>trial %{customdata[0]}</b><br>METRIC, before reconstruction %{customdata[1]}<br>"
     "%{customdata[2]:,d} MACs (%{x:.1%} of dense)<br>%{customdata[3]:,d} parameters<br>"
     "criterion %{customdata[4]}, batch removal %{customdata[5]}<br>rates %{customdata[6]}<extra></extra>"
 )
@@ -17,14 +18,14 @@ HOVER = (
 
 def front_figure(content: Content) -> Figure:
     """The last trace marks the selected point; the page fills it."""
-    front = content.front
+    front, metric = content.front, content.front.metric
     points = front.points
     chosen = {point.trial for point in points}
     others = [point for point in front.trials if point.trial not in chosen]
     data = [
-        _markers("other trials", others, {"size": 7, "color": "--muted", "opacity": 0.65}),
+        _markers("other trials", others, metric, {"size": 7, "color": "--muted", "opacity": 0.65}),
         {
-            **_markers("front", points, {"size": 10, "color": "--accent"}),
+            **_markers("front", points, metric, {"size": 10, "color": "--accent"}),
             "mode": "lines+markers",
             # Between two points of the front, the cheaper one is the best there is.
             "line": {"shape": "hv", "width": 2, "color": "--accent"},
@@ -35,34 +36,34 @@ def front_figure(content: Content) -> Figure:
     return figure(
         data,
         "MACs, share of the dense network",
-        "validation accuracy",
+        f"validation {plain(metric.name, NAME)}",
         # Margins that plotly finds for itself, and its legend, would cost a second drawing.
         xaxis={"tickformat": ".0%", "rangemode": "tozero", "automargin": False},
-        yaxis={"tickformat": ".0%", "automargin": False},
+        yaxis={**shares(metric), "automargin": False},
         margin={"l": 70, "r": 14, "t": 12, "b": 52},
         hovermode="closest",
         **_budget(content.budget.get("macs")),
     )
 
 
-def _markers(name: str, points: list[Point], marker: dict[str, Any]) -> dict[str, Any]:
+def _markers(name: str, points: list[Point], metric: MetricScale, marker: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "markers",
         "name": name,
         "x": [point.macs_ratio for point in points],
         "y": [point.accuracy for point in points],
-        "customdata": [_hover(point) for point in points],
-        "hovertemplate": HOVER,
+        "customdata": [_hover(point, metric) for point in points],
+        "hovertemplate": HOVER.replace("METRIC", hover_value(metric)),
         "marker": marker,
     }
 
 
-def _hover(point: Point) -> list[Any]:
+def _hover(point: Point, metric: MetricScale) -> list[Any]:
     before = point.accuracy_before_reconstruction
     return [
         point.trial,
-        "not measured" if before is None else percent(before, 2),
+        "not measured" if before is None else metric.shown(before),
         point.macs,
         point.params,
         plain(point.criterion),
@@ -72,14 +73,14 @@ def _hover(point: Point) -> list[Any]:
 
 
 def _dense(content: Content) -> dict[str, Any]:
-    dense = content.front.dense
+    dense, value = content.front.dense, hover_value(content.front.metric)
     return {
         "type": "scatter",
         "mode": "markers",
         "name": "dense network",
         "x": [1.0],
         "y": [dense.accuracy],
-        "hovertemplate": f"<b>dense network</b><br>accuracy %{{y:.2%}}<br>{dense.macs:,} MACs<extra></extra>",
+        "hovertemplate": f"<b>dense network</b><br>{value}<br>{dense.macs:,} MACs<extra></extra>",
         "marker": {"size": 15, "symbol": "star", "color": "--warm"},
     }
 

@@ -12,18 +12,21 @@ from autoprune.report.figures import (
     Figure,
     figure,
     finite,
+    hover_value,
     log_axis,
     percent,
     plain,
     scale,
+    shares,
     spread,
     sweep,
 )
+from autoprune.searching.front import Point
 from autoprune.searching.hypervolume import history
 from autoprune.searching.profile import Profile
 
 CURVE_POINTS = 65
-PROXY_HOVER = "trial %{customdata[0]}<br>proxy %{customdata[1]:.3g}<br>accuracy %{y:.2%}<extra></extra>"
+PROXY_HOVER = "trial %{customdata[0]}<br>proxy %{customdata[1]:.3g}<br>METRIC<extra></extra>"
 ROWS = 90
 """Groups that are all named beside the heat map; of more, some."""
 COLUMNS = 6
@@ -111,6 +114,7 @@ def curves_figure(profile: Profile, widths: Sequence[str]) -> Figure:
 
 def proxy_figure(content: Content, name: str) -> Figure:
     """One proxy against the measured accuracy, coloured by cost."""
+    metric = content.front.metric
     points = [p for p in content.front.trials if math.isfinite(p.proxies.get(name, math.nan))]
     values = [point.proxies[name] for point in points]
     # Next to the dense network a proxy is zero but for rounding, which would squeeze all others together.
@@ -130,23 +134,23 @@ def proxy_figure(content: Content, name: str) -> Figure:
         "x": shown,
         "y": [point.accuracy for point in points],
         "customdata": [[point.trial, value] for point, value in zip(points, values, strict=True)],
-        "hovertemplate": PROXY_HOVER,
+        "hovertemplate": PROXY_HOVER.replace("METRIC", hover_value(metric)),
         "marker": marker,
     }
     title = f"{plain(name.replace('_', ' '), 40)} (lower is better)"
     return figure(
         [trace],
         title,
-        "validation accuracy",
+        f"validation {plain(metric.name, NAME)}",
         xaxis=log_axis(shown),
-        yaxis={"tickformat": ".0%"},
+        yaxis=shares(metric),
         hovermode="closest",
     )
 
 
 def volume_by_trial(content: Content) -> Figure:
     trials = sorted(content.front.trials, key=lambda point: point.trial)
-    volumes = history([(point.accuracy, point.macs_ratio) for point in trials]).tolist()
+    volumes = _volumes(content, trials)
     return _volume([point.trial for point in trials], volumes, "trial")
 
 
@@ -154,11 +158,20 @@ def volume_by_time(content: Content) -> Figure:
     """Over the time since the first trial began, pauses included."""
     known = [point for point in content.front.trials if point.trial in content.seconds]
     known.sort(key=lambda point: content.seconds[point.trial])
-    volumes = history([(point.accuracy, point.macs_ratio) for point in known]).tolist()
+    volumes = _volumes(content, known)
     last = content.seconds[known[-1].trial] if known else 0.0
     length, unit = next((length, unit) for length, unit in UNITS if last >= 2 * length)
     times = [content.seconds[point.trial] / (length or 1.0) for point in known]
     return _volume(times, volumes, f"{unit} since the first trial began")
+
+
+def _volumes(content: Content, points: Sequence[Point]) -> list[float]:
+    """Hypervolume after each point, up to the metric's floor; to the worst trial where it has none."""
+    floor = content.front.metric.floor
+    if floor is None:
+        floor = min((point.accuracy for point in content.front.trials), default=0.0)
+    found: list[float] = history([(p.accuracy, p.macs_ratio) for p in points], accuracy=floor).tolist()
+    return found
 
 
 def _volume(x: list[Any], y: list[float], title: str) -> Figure:

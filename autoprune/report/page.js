@@ -75,10 +75,13 @@
 
   function facts(trial) {
     const dense = data.dense;
-    const change = 100 * (trial.accuracy - dense.accuracy);
+    const metric = data.metric;
+    const value = (number) => (metric.share ? share(number, 2) : Number(number.toPrecision(4)).toString());
+    const change = (metric.share ? 100 : 1) * (trial.accuracy - dense.accuracy);
+    const points = metric.share ? `${change.toFixed(2)} points` : Number(change.toPrecision(3)).toString();
     const found = [
-      ["accuracy", `${share(trial.accuracy, 2)} (${change < 0 ? "" : "+"}${change.toFixed(2)} points)`],
-      ["before reconstruction", trial.before === null ? "not measured" : share(trial.before, 2)],
+      [metric.name, `${value(trial.accuracy)} (${change < 0 ? "" : "+"}${points})`],
+      ["before reconstruction", trial.before === null ? "not measured" : value(trial.before)],
       ["MACs", `${count(trial.macs)} (${share(trial.macs / dense.macs)} of dense)`],
       ["parameters", `${count(trial.params)} (${share(trial.params / dense.params)})`],
       ["bytes", `${count(trial.bytes)} (${share(trial.bytes / dense.bytes)})`],

@@ -78,6 +78,7 @@ def page_data(content: Content, figures: Mapping[str, Figure], study_file: str) 
     best = content.within(0.5) or next(iter(front.points), None)
     return {
         "study": content.name,
+        "metric": {"name": front.metric.name, "share": front.metric.share},
         "study_file": study_file,
         "dense": vars(front.dense),
         "groups": [[name, width] for name, width in content.widths.items()],

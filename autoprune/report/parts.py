@@ -94,7 +94,8 @@ def _proxies_part(content: Content, figures: dict[str, Figure]) -> Markup:
     known, drawn = content.front.fidelities, []
     for place, name in enumerate(content.proxies):
         figures[f"proxy-{place}"] = further_figures.proxy_figure(content, name)
-        drawn.append(sections.drawing(f"proxy-{place}", sections.fidelity_words(name, known.get(name))))
+        words = sections.fidelity_words(name, known.get(name), content.front.metric.name)
+        drawn.append(sections.drawing(f"proxy-{place}", words))
     return _titled("proxies", tag("div", *drawn, class_="pair"))
 
 

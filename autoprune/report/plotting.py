@@ -54,10 +54,11 @@ def draw(content: Content) -> Figure:
     axes.plot([1.0], [front.dense.accuracy], "*", ms=12, color="#b3341f", label="dense", zorder=4)
     if "macs" in content.budget:
         axes.axvline(content.budget["macs"], ls="--", lw=1, color="#b3341f", label="budget")
-    axes.set(xlabel="MACs, share of the dense network", ylabel="validation accuracy", xlim=(0, None))
+    axes.set(xlabel="MACs, share of the dense network", xlim=(0, None))
+    axes.set_ylabel(f"validation {front.metric.name}", parse_math=False)
     # A name from the storage is no formula.
     axes.set_title(content.name, fontsize=10, parse_math=False)
-    for axis in (axes.xaxis, axes.yaxis):
+    for axis in (axes.xaxis, axes.yaxis) if front.metric.share else (axes.xaxis,):
         axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
     axes.grid(color="#e3e7ec", zorder=0)
     axes.spines[["top", "right"]].set_visible(False)

@@ -11,6 +11,7 @@ from autoprune.report.figures import percent, spread
 from autoprune.report.markup import Markup, joined, table, tag
 from autoprune.searching.fidelity import LEAST, SPAN, Fidelity
 from autoprune.searching.front import Point
+from autoprune.searching.metric_scale import MetricScale
 from autoprune.searching.profile import Profile
 
 TABLE_POINTS = 60
@@ -37,14 +38,14 @@ def folded(title: str, *children: object) -> Markup:
 
 def glance(content: Content) -> Markup:
     """The dense network and the best within a few shares of its MACs, as tiles."""
-    dense = content.front.dense
-    tiles = [("dense network", percent(dense.accuracy, 2), f"{dense.macs:,} MACs")]
+    dense, metric = content.front.dense, content.front.metric
+    tiles = [("dense network", metric.shown(dense.accuracy), f"{dense.macs:,} MACs")]
     for share in SHARES:
         point = content.within(share)
         if point is not None:
             label = f"at most {share:.0%} of the MACs"
-            detail = f"{100 * (point.accuracy - dense.accuracy):+.2f} points, trial {point.trial}"
-            tiles.append((label, percent(point.accuracy, 2), detail))
+            detail = f"{metric.change(point.accuracy - dense.accuracy)}, trial {point.trial}"
+            tiles.append((label, metric.shown(point.accuracy), detail))
     items = [tag("li", tag("span", a), tag("strong", b), tag("span", c)) for a, b, c in tiles]
     return tag("ul", *items, class_="tiles")
 
@@ -69,12 +70,12 @@ def front_words(content: Content) -> str:
     front = content.front
     if not front.trials:
         return "No trial has finished yet."
-    first, last = front.points[0], front.points[-1]
+    first, last, metric = front.points[0], front.points[-1], front.metric
     return (
         f"{len(front.trials):,} finished trials, {len(front)} of them on the front: from "
-        f"{percent(first.accuracy, 2)} accuracy at {percent(first.macs_ratio)} of the MACs to "
-        f"{percent(last.accuracy, 2)} at {percent(last.macs_ratio)}. The dense network has "
-        f"{percent(front.dense.accuracy, 2)}. {budget_words(content.budget)}"
+        f"{metric.shown(first.accuracy)} {metric.name} at {percent(first.macs_ratio)} of the MACs to "
+        f"{metric.shown(last.accuracy)} at {percent(last.macs_ratio)}. The dense network has "
+        f"{metric.shown(front.dense.accuracy)}. {budget_words(content.budget)}"
     )
 
 
@@ -86,21 +87,23 @@ def budget_words(budget: Mapping[str, float]) -> str:
 
 def front_table(content: Content) -> Markup:
     """Every point has a button: the keyboard's way to what a click on the figure shows."""
-    head = ("trial", "accuracy", "before", "MACs", "of dense", "parameters", "of dense", "batch", "criterion")
-    dense = content.front.dense
-    rows: list[Sequence[object]] = [_front_row(point) for point in content.front.points]
+    dense, metric = content.front.dense, content.front.metric
+    costs = ("MACs", "of dense", "parameters", "of dense")
+    head = ("trial", metric.name, "before", *costs, "batch", "criterion")
+    rows: list[Sequence[object]] = [_front_row(point, metric) for point in content.front.points]
     costs = (f"{dense.macs:,}", "100 %", f"{dense.params:,}", "100 %")
-    rows.append(("dense", percent(dense.accuracy, 2), "", *costs, "", ""))
-    return table("The front, cheapest first; 'before' is the accuracy without reconstruction", head, rows)
+    rows.append(("dense", metric.shown(dense.accuracy), "", *costs, "", ""))
+    caption = f"The front, cheapest first; 'before' is the {metric.name} without reconstruction"
+    return table(caption, head, rows)
 
 
-def _front_row(point: Point) -> Sequence[object]:
+def _front_row(point: Point, metric: MetricScale) -> Sequence[object]:
     before = point.accuracy_before_reconstruction
     label = f"Show the plan of trial {point.trial}"
     return (
         tag("button", str(point.trial), type="button", data_trial=point.trial, aria_label=label),
-        percent(point.accuracy, 2),
-        "" if before is None else percent(before, 2),
+        metric.shown(point.accuracy),
+        "" if before is None else metric.shown(before),
         f"{point.macs:,}",
         percent(point.macs_ratio),
         f"{point.params:,}",
@@ -147,15 +150,15 @@ def curves_table(profile: Profile, widths: Sequence[str]) -> Markup:
     return table("Output error when the group alone is pruned", head, rows)
 
 
-def fidelity_words(name: str, found: Fidelity | None) -> str:
+def fidelity_words(name: str, found: Fidelity | None, metric: str) -> str:
     shown = name.replace("_", " ")
     if found is None:
         return (
-            f"Proxy '{shown}' against the measured accuracy. No correlation is given: it needs {LEAST} "
+            f"Proxy '{shown}' against the measured {metric}. No correlation is given: it needs {LEAST} "
             f"trials within {SPAN:.0%} of the MACs."
         )
     return (
-        f"Proxy '{shown}' against the measured accuracy: rank correlation {found.correlation:.2f} (95 % "
+        f"Proxy '{shown}' against the measured {metric}: rank correlation {found.correlation:.2f} (95 % "
         f"interval {found.low:.2f} to {found.high:.2f}) among trials of nearly equal MACs, {found.trials} in "
         "all; 1 is best."
     )
@@ -184,8 +187,9 @@ def configuration(content: Content, data: Mapping[str, Any]) -> Markup:
             tag(
                 "p",
                 "Calibration images (unlabelled) give the second moments that order channels and restore "
-                "weights. Every accuracy on this page is of the validation split, which also chose the "
-                "front: it flatters. The test split was not touched; 'autoprune evaluate' measures on it.",
+                f"weights. Every {content.front.metric.name} on this page is of the validation split, which "
+                "also chose the front: it flatters. The test split was not touched; 'autoprune evaluate' "
+                "measures on it.",
             ),
             tag(
                 "div",

@@ -20,13 +20,14 @@ from autoprune.data.inputs import Inputs, concatenate, fast_batches, leading
 from autoprune.errors import ConfigError, DataError
 from autoprune.graph import ChannelGraph, CostModel, verified_graph
 from autoprune.graph.groups import Kept, Layer
+from autoprune.graph.patterns import caps_of, check_patterns
 from autoprune.progress import Progress, Silent
 from autoprune.reconstruction import Bench, Reconstruction, reconstructions
 from autoprune.searching.evaluator import Evaluator, Metric, checked
 from autoprune.searching.front import Dense, Front, Point
 from autoprune.searching.gradients import Labelled, self_labelled
 from autoprune.searching.ladder import Ladder
-from autoprune.searching.metrics import Accuracy
+from autoprune.searching.metrics import Accuracy, scale_of
 from autoprune.searching.options import Options, Task
 from autoprune.searching.packing import moment_bytes
 from autoprune.searching.profile import Profile, make_profile
@@ -81,6 +82,7 @@ class Engine:
     @cached_property
     def graph(self) -> ChannelGraph:
         example = self.example
+        check_patterns("ignore", self.options.ignore, self.task.model)
         return verified_graph(self.task.model, example.args, example.kwargs, ignore=self.options.ignore)
 
     @property
@@ -100,6 +102,7 @@ class Engine:
             min_kept=options.min_kept,
             multiple_of=options.multiple_of,
             budget=options.budget,
+            caps=caps_of(self.graph, options.caps),
         )
 
     @cached_property
@@ -280,7 +283,7 @@ class Engine:
     def study(self) -> Study:
         """Created if absent; the dense network is measured then."""
         _ = self.space
-        identity = {**self.task.fingerprints, **self.options.identity(), "groups": self.graph.widths}
+        identity = {**self.task.identity(), **self.options.identity(), "groups": self.graph.widths}
         return open_study(
             self.storage,
             self.task.name,
@@ -289,6 +292,7 @@ class Engine:
             dense_widths=self.graph.widths,
             versions=versions(),
             frozen=[{"name": f.name, "width": f.width, "reason": f.reason} for f in self.graph.frozen],
+            metric=scale_of(self.task.metric),
         )
 
     def prepare(self) -> Study:
@@ -369,8 +373,9 @@ class Engine:
 def _check_labels(strategy: str, metric: Metric) -> None:
     if strategies[strategy].needs_labels and not isinstance(metric, Accuracy):
         raise ConfigError(
-            f"strategy '{strategy}' needs classes, for the gradients of its loss, but the metric is a "
-            "function of yours; pass a labelled validation loader, or choose another strategy."
+            f"strategy '{strategy}' needs classes, for the gradients of its loss, but the metric is "
+            f"'{scale_of(metric).name}'; pass a labelled validation loader that is judged by accuracy, or "
+            "choose another strategy."
         )
 
 

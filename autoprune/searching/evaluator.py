@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from autoprune.data.inputs import Inputs
 from autoprune.errors import DataError
@@ -14,8 +15,8 @@ from autoprune.graph.groups import Kept
 from autoprune.graph.slicing import Slicer
 from autoprune.reconstruction.base import Bench, Reconstruction
 from autoprune.reconstruction.batch_norm import re_estimate
-from autoprune.searching.metrics import Accuracy
-from autoprune.searching.outputs import OutputError
+from autoprune.searching.metrics import LabelledMetric
+from autoprune.searching.outputs import OutputError, flatten
 
 Metric = Callable[[nn.Module], float]
 """Quality of a network, higher is better."""
@@ -58,7 +59,7 @@ class Evaluator:
     ) -> None:
         self.bench, self.reconstruction = bench, reconstruction
         self.metric, self.output_error, self.batch_norm = metric, output_error, batch_norm
-        self._same_images = isinstance(metric, Accuracy) and leads(output_error.batches, metric.inputs)
+        self._same_images = isinstance(metric, LabelledMetric) and leads(output_error.batches, metric.inputs)
         self.slicer = Slicer(bench.model, bench.graph)
         self._network = self.slicer.build(bench.graph.all_kept())
         # A reconstruction may change tensors that no group runs through.
@@ -107,14 +108,15 @@ class Evaluator:
 
     def _judge(self, network: nn.Module) -> tuple[float, float]:
         """Metric and output error; one pass serves both where the metric runs over the same images."""
-        if not isinstance(self.metric, Accuracy) or not self._same_images:
+        if not isinstance(self.metric, LabelledMetric) or not self._same_images:
             return self.metric(network), self.output_error(network)
         squares: list[float] = []
-        dense = self.output_error.outputs
+        dense, inputs = self.output_error.outputs, self.metric.inputs
 
-        def observe(index: int, scores: Tensor) -> None:
+        def observe(index: int, output: Any) -> None:
             if index < len(dense):
-                squares.append(self.output_error.batch_error(scores[: len(dense[index])], dense[index]))
+                rows = flatten(output, inputs[index].size)[: len(dense[index])]
+                squares.append(self.output_error.batch_error(rows, dense[index]))
 
         accuracy = self.metric.observed(network, observe)
         return accuracy, sum(squares) / self.output_error.power

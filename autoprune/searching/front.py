@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoprune.errors import BudgetError, StudyError
 from autoprune.searching.fidelity import Fidelity, fidelities
+from autoprune.searching.metric_scale import ACCURACY, MetricScale
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Dense:
-    """The network before pruning. Costs are for one input; accuracy is the metric, higher is better."""
+    """The network before pruning. Costs are for one input; `accuracy` is the metric, higher is better."""
 
     macs: int
     params: int
@@ -27,6 +28,7 @@ class Dense:
 class Point:
     """One finished trial. Ratios are relative to dense; errors and `proxies` are better when lower.
 
+    `accuracy` is the study's metric, whatever that is (mean IoU, R2, ...); higher is better.
     `accuracy_before_reconstruction` is None where the trial did not join the front. `proxies` are what
     the rungs below the measurement said of the candidate, by name.
     """
@@ -70,11 +72,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Front:
-    """All finished trials of a study; iterating gives the non-dominated ones in order of MACs."""
+    """All finished trials of a study; iterating gives the non-dominated ones in order of MACs.
+
+    `metric` says what the accuracy of a point is: `front.metric.shown(point.accuracy)` is how to print it.
+    """
 
     study: str
     dense: Dense
     trials: Sequence[Point]
+    metric: MetricScale = ACCURACY
 
     @property
     def points(self) -> list[Point]:
@@ -126,7 +132,13 @@ class Front:
         dense = {name: getattr(self.dense, name) for name in ("macs", "params", "bytes", "accuracy")}
         found = {name: vars(fidelity) for name, fidelity in self.fidelities.items()}
         points = [point.to_json() for point in self.points]
-        return {"study": self.study, "dense": dense, "front": points, "fidelity": found}
+        return {
+            "study": self.study,
+            "metric": self.metric.name,
+            "dense": dense,
+            "front": points,
+            "fidelity": found,
+        }
 
     def _nothing_within(self, limits: Mapping[str, float]) -> str:
         wanted = ", ".join(f"{name} <= {limit:,.0f}" for name, limit in limits.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 from autoprune.data.inputs import leading
@@ -14,7 +15,7 @@ from autoprune.reconstruction.base import POSITIONS_PER_IMAGE
 from autoprune.reconstruction.remembering import RememberingIndependent
 from autoprune.searching.evaluator import Evaluator
 from autoprune.searching.options import Task
-from autoprune.searching.outputs import OutputError
+from autoprune.searching.outputs import OutputError, flat_outputs
 from autoprune.searching.profile import MEASURED_SHARES
 
 Number = TypeVar("Number", int, float)
@@ -37,6 +38,8 @@ RUNG_SHARE = {"cpu": 8, "cuda": 4}
 a small pass costs does not depend on the number of images."""
 TRIAL_IMAGES = 1_000
 """Unseen images on which a trial's output error is measured."""
+MOST_OUTPUTS = 2**25
+"""Dense outputs that an output error remembers at most, in numbers: those of pixels are many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +85,13 @@ class Ladder:
         return Evaluator(self.bench, restore, self.task.metric, error)
 
     def _error(self, images: int) -> OutputError:
-        return OutputError(self.task.model, leading(self.task.probe, images))
+        most = max(LEAST_RUNG_IMAGES, MOST_OUTPUTS // self._outputs)
+        return OutputError(self.task.model, leading(self.task.probe, min(images, most)))
+
+    @cached_property
+    def _outputs(self) -> int:
+        """Numbers that the network gives for one image."""
+        return flat_outputs(self.task.model, self.task.probe[0].take(1)).shape[1]
 
     @property
     def _widest(self) -> int:

@@ -17,6 +17,8 @@ from autoprune.data.inputs import Inputs
 from autoprune.reconstruction import reconstructions
 from autoprune.searching.evaluator import Metric
 from autoprune.searching.gradients import Labelled
+from autoprune.searching.metric_scale import ACCURACY
+from autoprune.searching.metrics import LabelledMetric, scale_of
 from autoprune.searching.strategies import strategies
 from autoprune.training.history import History
 from autoprune.training.recoveries import recoveries
@@ -37,6 +39,7 @@ class Options:
     strategy: str = "knapsack"
     strategy_options: Mapping[str, Any] = field(default_factory=dict)
     ignore: Sequence[str] = ()
+    caps: Mapping[str, float] = field(default_factory=dict)
     reconstruction: str = "sequential"
     reconstruction_options: Mapping[str, Any] = field(default_factory=dict)
     damping: float = 1e-3
@@ -77,6 +80,8 @@ class Options:
             "damping": self.damping,
             "batch_norm": self.batch_norm,
             "recovery": self._recovery_identity(),
+            # Absent where there are none, as in the studies of the time before there were caps.
+            **({"caps": dict(self.caps)} if self.caps else {}),
         }
 
     def _recovery_identity(self) -> dict[str, Any]:
@@ -108,6 +113,12 @@ class Task:
     labelled: Callable[[int], Sequence[Labelled]] | None = None
     training: Dataset[Any] | None = None
     history: History | None = None
+
+    def identity(self) -> dict[str, str]:
+        """What must stay the same when a study continues; a metric that is not named here is the accuracy, as
+        in the studies of the time before there were others, or a function that judges whole networks."""
+        judged = isinstance(self.metric, LabelledMetric) and self.metric.scale != ACCURACY
+        return {**self.fingerprints, **({"metric": scale_of(self.metric).name} if judged else {})}
 
     @property
     def device(self) -> torch.device:

@@ -16,7 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autoprune.errors import StudyError
 from autoprune.searching import attributes as attr
-from autoprune.searching.stored import read_dense
+from autoprune.searching.metric_scale import ACCURACY, MetricScale
+from autoprune.searching.stored import read_dense, read_metric
 from autoprune.storing.marks import LOST, WITHDRAWN, WORKER
 from autoprune.storing.workers import is_gone
 
@@ -49,6 +50,7 @@ class Overview:
     lost: int
     best: Best | None
     dense_accuracy: float | None
+    metric: MetricScale
     workers: tuple[str, ...]
     last_activity: datetime | None
 
@@ -57,6 +59,7 @@ class Overview:
         time = self.last_activity
         return {
             **asdict(self),
+            "metric": self.metric.name,
             "workers": list(self.workers),
             "last_activity": None if time is None else time.isoformat(timespec="seconds"),
         }
@@ -89,6 +92,7 @@ def overview(study: Study) -> Overview:
         lost=sum(LOST in trial.user_attrs for trial in failed),
         best=_best(trials) if ours else None,
         dense_accuracy=_dense_accuracy(study) if ours else None,
+        metric=_metric(study),
         workers=tuple(sorted(_workers(trials))),
         last_activity=_last_activity(trials),
     )
@@ -113,6 +117,13 @@ def _dense_accuracy(study: Study) -> float | None:
     except StudyError:
         # A list of studies should not fail for the sake of one of them.
         return None
+
+
+def _metric(study: Study) -> MetricScale:
+    try:
+        return read_metric(study)
+    except StudyError:
+        return ACCURACY
 
 
 def _workers(trials: Sequence[FrozenTrial]) -> set[str]:

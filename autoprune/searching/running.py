@@ -224,7 +224,9 @@ def best_so_far(study: Study) -> str:
     front = front_of(study)
     half = [point for point in front.trials if point.macs_ratio <= 0.5]
     chosen = max(half or front.trials, key=lambda point: point.accuracy, default=None)
-    return "" if chosen is None else f"{chosen.accuracy:.1%} at {chosen.macs_ratio:.0%} MACs"
+    if chosen is None:
+        return ""
+    return f"{front.metric.shown(chosen.accuracy, 1)} at {chosen.macs_ratio:.0%} MACs"
 
 
 def _late(end: float | None) -> bool:

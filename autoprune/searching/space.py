@@ -89,8 +89,9 @@ def make_space(
     min_kept: float,
     multiple_of: int = 1,
     budget: Mapping[str, float | int] | None = None,
+    caps: Mapping[str, float] | None = None,
 ) -> Space:
-    """The search space of a network.
+    """The search space of a network. `caps` are greatest pruning rates of groups, 0..1.
 
     Raises ModelError when nothing can be pruned, BudgetError when the floors do not fit the budget.
     """
@@ -100,7 +101,10 @@ def make_space(
             "a search needs at least one prunable channel group, but the model has none. "
             f"Frozen because: {'; '.join(reasons[:5]) or 'no weighted layer feeds another'}."
         )
-    options = tuple(allowed_widths(group.width, min_kept, multiple_of) for group in graph.groups)
+    least = {name: max(min_kept, 1.0 - cap) for name, cap in (caps or {}).items()}
+    options = tuple(
+        allowed_widths(group.width, least.get(group.name, min_kept), multiple_of) for group in graph.groups
+    )
     space = Space(tuple(group.name for group in graph.groups), options, cost, {})
     bounds = absolute_bounds(cost, budget or {})
     check_reachable(space, bounds)
@@ -134,9 +138,9 @@ def check_reachable(space: Space, bounds: Bounds) -> None:
         reachable = int(least[name][0])
         if reachable > bound:
             raise BudgetError(
-                f"budget {name} = {bound:,} cannot be met: with the floors (min_kept, multiple_of) the least "
-                f"is {reachable:,}, {reachable / int(dense[name][0]):.1%} of dense. "
-                "Raise the budget or lower min_kept."
+                f"budget {name} = {bound:,} cannot be met: with the floors (min_kept, caps, multiple_of) the "
+                f"least is {reachable:,}, {reachable / int(dense[name][0]):.1%} of dense. "
+                "Raise the budget, lower min_kept or raise caps."
             )
 
 

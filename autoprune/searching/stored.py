@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from autoprune.errors import StudyError
 from autoprune.searching import attributes as attr
 from autoprune.searching.front import Dense
+from autoprune.searching.metric_scale import ACCURACY, MetricScale
 
 Count = Annotated[int, Field(ge=1)]
 Cost = Annotated[int, Field(ge=0)]
@@ -59,6 +60,12 @@ class StoredCosts(_Stored):
     bytes: Cost
 
 
+class StoredMetric(_Stored):
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+    share: bool
+    floor: Metric | None
+
+
 class StoredTried(_Stored):
     """A candidate that was considered beside a trial, see the strategies."""
 
@@ -89,6 +96,14 @@ def read_dense(study: Described) -> Dense:
     """The dense network's costs and accuracy; StudyError where the study says something else."""
     found = _checked(StoredDense, study.user_attrs.get(attr.DENSE), f"study '{study.study_name}'")
     return Dense(**dict(found))
+
+
+def read_metric(study: Described) -> MetricScale:
+    """What the study's networks are judged by: the accuracy, where it does not say."""
+    stored = study.user_attrs.get(attr.METRIC)
+    if stored is None:
+        return ACCURACY
+    return MetricScale(**dict(_checked(StoredMetric, stored, f"study '{study.study_name}'")))
 
 
 def read_widths(study: Described) -> Widths:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -16,8 +17,16 @@ from autoprune.config import differences, mask_url
 from autoprune.errors import StudyError
 from autoprune.searching import attributes as attr
 from autoprune.searching.front import Dense, Front, Point
+from autoprune.searching.metric_scale import ACCURACY, MetricScale
 from autoprune.searching.space import rates_of
-from autoprune.searching.stored import Described, Finished, read_dense, read_trial, read_widths
+from autoprune.searching.stored import (
+    Described,
+    Finished,
+    read_dense,
+    read_metric,
+    read_trial,
+    read_widths,
+)
 from autoprune.storing.experimental import quiet
 from autoprune.storing.reading import read_stored, without_collector
 from autoprune.storing.storages import open_storage
@@ -26,7 +35,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
-METRICS = ["accuracy", "macs_ratio"]
 
 
 def open_study(
@@ -38,6 +46,7 @@ def open_study(
     dense_widths: Mapping[str, int],
     versions: Mapping[str, str],
     frozen: Sequence[Mapping[str, Any]] = (),
+    metric: MetricScale = ACCURACY,
 ) -> Study:
     """The study of this name, created if absent; StudyError naming the fields if made for another search."""
     study = _loaded_or_created(storage, name)
@@ -45,7 +54,8 @@ def open_study(
     if attr.IDENTITY not in stored:
         if study.get_trials(deepcopy=False):
             raise StudyError(f"study '{name}' was not made by autoprune; choose another name or storage.")
-        _describe(study, identity, dense(), dense_widths, versions, frozen)
+        _describe(study, identity, dense(), dense_widths, versions, frozen, metric)
+        name_metrics(study)
         return study
     check_ours(study)
     changed = differences(stored[attr.IDENTITY], identity)
@@ -54,7 +64,16 @@ def open_study(
             f"study '{name}' was made for another search ({'; '.join(changed)}). "
             "Restore these values, or choose another name or storage."
         )
+    name_metrics(study)
     return study
+
+
+def name_metrics(study: Study) -> None:
+    """Give the study's values the names that dashboards show."""
+    names = [read_metric(study).name, "macs_ratio"]
+    if study.metric_names != names:
+        with quiet():
+            study.set_metric_names(names)
 
 
 def _loaded_or_created(storage: BaseStorage, name: str) -> Study:
@@ -62,12 +81,9 @@ def _loaded_or_created(storage: BaseStorage, name: str) -> Study:
         return optuna.load_study(storage=storage, study_name=name)
     except KeyError:
         # Another worker may have been faster.
-        study = optuna.create_study(
+        return optuna.create_study(
             storage=storage, study_name=name, directions=DIRECTIONS, load_if_exists=True
         )
-    with quiet():
-        study.set_metric_names(METRICS)
-    return study
 
 
 def _describe(
@@ -77,12 +93,15 @@ def _describe(
     dense_widths: Mapping[str, int],
     versions: Mapping[str, str],
     frozen: Sequence[Mapping[str, Any]],
+    metric: MetricScale,
 ) -> None:
     study.set_user_attr(attr.SCHEMA_VERSION, attr.SCHEMA)
     study.set_user_attr(attr.VERSIONS, dict(versions))
     study.set_user_attr(attr.DENSE, vars(dense))
     study.set_user_attr(attr.DENSE_WIDTHS, dict(dense_widths))
     study.set_user_attr(attr.FROZEN, [dict(group) for group in frozen])
+    if metric != ACCURACY:
+        study.set_user_attr(attr.METRIC, asdict(metric))
     # Last: its presence says that the description is complete.
     study.set_user_attr(attr.IDENTITY, dict(identity))
 
@@ -117,7 +136,8 @@ def read_front(storage: str, name: str) -> Front:
             return front_of(stored_study(storage, name))
         check_ours(study)
         dense, widths = read_dense(study), read_widths(study)
-        return Front(name, dense, [point_of(trial, dense, widths) for trial in study.finished])
+        points = [point_of(trial, dense, widths) for trial in study.finished]
+        return Front(name, dense, points, read_metric(study))
 
 
 def stored_study(storage: str, name: str) -> Study:
@@ -144,7 +164,7 @@ def front_of(study: Study) -> Front:
     for trial in trials:
         if trial.number not in known:
             known[trial.number] = point_of(trial, dense, widths)
-    return Front(study.study_name, dense, [known[trial.number] for trial in trials])
+    return Front(study.study_name, dense, [known[trial.number] for trial in trials], read_metric(study))
 
 
 def point_of(trial: Finished, dense: Dense, dense_widths: Mapping[str, int]) -> Point:

@@ -20,7 +20,7 @@ from autoprune.reconstruction.base import Bench
 from autoprune.searching import attributes as attr
 from autoprune.searching.evaluator import Evaluator, Metric, checked
 from autoprune.searching.gradients import Labelled, measure_gradients, rebatched
-from autoprune.searching.metrics import Accuracy
+from autoprune.searching.metrics import Accuracy, LabelledMetric
 from autoprune.searching.outputs import OutputError
 from autoprune.searching.profile import Profile
 from autoprune.searching.strategies.base import Gradients, Measure, Split
@@ -116,5 +116,5 @@ class BenchWorkshop:
     def _new_judge(self, measure: Measure, images: int) -> Callable[[nn.Module], float]:
         if measure == "last-layer-error":
             return OutputError(self.bench.model, self.probe(images))
-        metric = self.metric.first(images) if isinstance(self.metric, Accuracy) else self.metric
+        metric = self.metric.first(images) if isinstance(self.metric, LabelledMetric) else self.metric
         return lambda network: 1.0 - checked(metric(network))

@@ -1,7 +1,7 @@
-"""A study's front at several budgets, on the validation and the test split, and the same channels restored otherwise.
+"""A study's front at several budgets, on validation and test, and the same channels restored otherwise.
 
-    python studies/compare/fronts.py studies/imagenet-resnet50.toml --trials 40 --budgets 0.7 0.58 0.5 --device cuda \
-        --rebuild casm:scope=network,mirror=true,steps=500,batch=64 --out fronts.json
+    python studies/compare/fronts.py studies/imagenet-resnet50.toml --trials 40 --budgets 0.7 0.58 0.5 \
+        --device cuda --rebuild casm:scope=network,mirror=true,steps=500,batch=64 --out fronts.json
 
 The search runs on a storage in memory, to `--trials` or for `--timeout` seconds. Of each budget, the most
 accurate trial on the validation images is measured on the test images, which nothing was chosen by. Each
@@ -31,6 +31,8 @@ from autoprune.storing.storages import open_storage
 from records import Record
 
 Row = dict[str, Any]
+
+HEADER = "| MACs at most | MACs | trial | restored | validation | test | seconds |\n|---|---|---|---|---|---|---|"
 
 
 def opened(config: StudyConfig, images: int | None, device: str | None) -> Session:
@@ -94,7 +96,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("study")
     parser.add_argument("--trials", type=int)
     parser.add_argument("--timeout", type=float, help="seconds of searching at most")
-    parser.add_argument("--budgets", type=float, nargs="+", default=[0.7, 0.5, 0.35], help="shares of dense MACs")
+    parser.add_argument("--budgets", type=float, nargs="+", default=[0.7, 0.5, 0.35], help="shares of MACs")
     parser.add_argument("--rebuild", nargs="*", default=[], metavar="METHOD:OPTION=VALUE,...")
     parser.add_argument("--rebuild-images", type=int)
     parser.add_argument("--device")
@@ -112,10 +114,11 @@ def main() -> None:
     front = session.search(trials=options.trials, timeout=options.timeout)
     head = {"dense": dense, "trials": len(front.trials), "search_seconds": time.perf_counter() - start}
     print(f"\ndense: {dense}; {head['trials']} trials in {head['search_seconds']:.0f} s\n")
-    print("| MACs at most | MACs | trial | restored | validation | test | seconds |\n|---|---|---|---|---|---|---|")
+    print(HEADER)
     found: list[Row] = []
     record.write(**head, front=front.to_json(), rows=found)
-    other = session if options.rebuild_images is None else opened(config, options.rebuild_images, options.device)
+    images = options.rebuild_images
+    other = session if images is None else opened(config, images, options.device)
     for row in rows(session, other, front, options):
         found.append(row)
         print(line(row), flush=True)

@@ -44,7 +44,7 @@ def test_help_has_an_example(invoke: Invoke, command: str) -> None:
 
 def test_front_json_has_the_promised_fields(document: Document) -> None:
     found = document("front", "tiny.toml")
-    assert set(found) == {"study", "dense", "front", "fidelity"}
+    assert set(found) == {"study", "metric", "dense", "front", "fidelity"}
     assert {"macs", "params", "accuracy"} <= set(found["dense"])
     promised = (
         "trial macs macs_ratio params params_ratio accuracy accuracy_before_reconstruction widths rates "
@@ -81,8 +81,8 @@ def test_build_then_evaluate(document: Document, invoke: Invoke, folder: Path, t
     built = document("build", "tiny.toml", "--macs", "0.9", "--params", "0.95", "--out", tmp_path / "p")
     assert built["macs_ratio"] <= 0.9 and built["params_ratio"] <= 0.95
     measured = document("evaluate", "tiny.toml", "--plan", tmp_path / "p")
-    assert set(measured) == {"accuracy", "images", "split", "macs", "params"}
-    expected = {"accuracy": built["accuracy"], "images": 64, "split": "validation"}
+    assert set(measured) == {"metric", "accuracy", "images", "split", "macs", "params"}
+    expected = {"metric": "accuracy", "accuracy": built["accuracy"], "images": 64, "split": "validation"}
     assert measured == {**expected, "macs": built["macs"], "params": built["params"]}
     network = load(importlib.import_module("tiny_network").make(), tmp_path / "p")
     assert sum(parameter.numel() for parameter in network.parameters()) == built["params"]

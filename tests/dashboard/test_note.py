@@ -13,9 +13,11 @@ from autoprune.searching.study import front_of
 def test_the_note_says_what_was_searched_and_found(study: Study) -> None:
     front = front_of(study)
     note = note_of(front, study.user_attrs[IDENTITY])
-    assert "# study" in note and f"accuracy {front.dense.accuracy:.2%}, {front.dense.macs:,} MACs" in note
+    accuracy = front.metric.shown(front.dense.accuracy)
+    assert "# study" in note and f"accuracy {accuracy}, {front.dense.macs:,} MACs" in note
     assert f"macs at most {0.8 * front.dense.macs:,.0f} (80.0% of dense)" in note
-    assert all(f"| {point.trial} | {point.accuracy:.2%} | {point.macs:,} |" in note for point in front)
+    shown = front.metric.shown
+    assert all(f"| {point.trial} | {shown(point.accuracy)} | {point.macs:,} |" in note for point in front)
     assert "## How to read it" in note and YOURS in note
 
 

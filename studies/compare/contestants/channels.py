@@ -41,7 +41,7 @@ def survivors(pruned: nn.Module, graph: ChannelGraph) -> dict[tuple[str, int], T
     found = {}
     for layer in graph.layers:
         weight = pruned.get_parameter(layer.weight)
-        tags = weight.reshape(*weight.shape[:2], -1)[:, :, 0]
+        tags = weight.reshape(*weight.shape[:2], -1)[:, :, 0].cpu()
         found[layer.weight, 0] = (tags[:, 0] / _COLUMNS).floor().long()
         found[layer.weight, 1] = (tags[0] % _COLUMNS).long()
     return found

@@ -1,0 +1,142 @@
+"""Metrics over a labelled loader. Anything else is a callable `evaluate(model) -> float` of the user's."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.components import Component
+from autoprune.data.inputs import Inputs, concatenate, fast_batches
+from autoprune.errors import DataError
+from autoprune.registry import Registry
+from autoprune.searching.metric_scale import MetricScale
+
+Labelled = tuple[Inputs, Tensor]
+
+
+class LabelledMetric(Component, ABC):
+    """Quality of a network on labelled inputs, higher is better.
+
+    The loader yields (inputs, labels), inputs a tensor or a tuple or dict of them; of more than two items
+    the last one is the labels. Each batch adds to a sum, from which the value of the whole follows: it
+    does not depend on how the images are batched. Raises DataError for batches, labels and outputs that
+    do not fit.
+    """
+
+    scale: MetricScale
+
+    def __init__(self, loader: Iterable[Any], device: torch.device) -> None:
+        whole = [self._labelled(batch, device) for batch in loader]
+        whole = whole if device.type == "cpu" else _merged(whole)
+        self.batches = [part for inputs, labels in whole for part in _parts(inputs, labels)]
+        self.images = sum(len(labels) for _, labels in self.batches)
+        if self.images == 0:
+            raise DataError("the validation split needs at least one labelled image, got an empty loader.")
+
+    @abstractmethod
+    def check_labels(self, labels: Tensor, images: int) -> None:
+        """DataError unless the labels of so many images have the right type and shape."""
+
+    @abstractmethod
+    def statistic(self, output: Any, labels: Tensor) -> Tensor:
+        """What a batch adds to the sum: a tensor of one shape for all batches."""
+
+    @abstractmethod
+    def value(self, total: Tensor) -> float:
+        """The metric, from the summed statistics of all batches."""
+
+    @property
+    def inputs(self) -> list[Inputs]:
+        """The inputs alone, for measures that need no labels."""
+        return [inputs for inputs, _ in self.batches]
+
+    def first(self, count: int) -> LabelledMetric:
+        """The same metric on the first `count` images alone."""
+        starts = itertools.accumulate((batch.size for batch in self.inputs), initial=0)
+        fewer = copy.copy(self)
+        fewer.batches = [
+            (inputs.take(count - start), labels[: count - start])
+            for start, (inputs, labels) in zip(starts, self.batches, strict=False)
+            if start < count
+        ]
+        fewer.images = min(count, self.images)
+        return fewer
+
+    def __call__(self, network: nn.Module) -> float:
+        return self.observed(network, lambda index, output: None)
+
+    @torch.no_grad()
+    def observed(self, network: nn.Module, observe: Callable[[int, Any], None]) -> float:
+        """The metric; `observe` sees each batch's number and the network's output on the way."""
+        total: Tensor | None = None
+        for index, (inputs, labels) in enumerate(self.batches):
+            output = inputs.call(network)
+            observe(index, output)
+            part = self.statistic(output, labels)
+            total = part if total is None else total + part
+        assert total is not None, "there is at least one image"
+        return self.value(total)
+
+    def _labelled(self, batch: Any, device: torch.device) -> Labelled:
+        given, labels = _pair(batch)
+        inputs, labels = _inputs(given).to(device).channels_last(), labels.to(device)
+        self.check_labels(labels, inputs.size)
+        for tensor in inputs.tensors:
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                raise DataError("validation images must be finite, got NaN or infinity; clean them first.")
+        return inputs, labels
+
+
+def main_output(output: Any, what: str) -> Tensor:
+    """The tensor that is judged: the output itself, or entry "out" or "logits" of a dict."""
+    if isinstance(output, Mapping):
+        for name in ("out", "logits"):
+            if isinstance(output.get(name), Tensor):
+                return main_output(output[name], what)
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        raise wrong_output(output, what)
+    return output
+
+
+def wrong_output(output: Any, what: str) -> DataError:
+    """The error for an output that a metric cannot read; `what` names the metric and what it needs."""
+    found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    return DataError(f"{what}, got {found}; pass your own metric as evaluate(model) -> float.")
+
+
+def _pair(batch: Any) -> tuple[Any, Tensor]:
+    """Inputs and labels: of a longer batch, as a TensorDataset of several inputs gives it, the last item."""
+    if not isinstance(batch, list | tuple) or len(batch) < 2 or not isinstance(batch[-1], Tensor):
+        raise DataError(
+            "validation batches must be (inputs, labels) pairs with labels as a tensor, "
+            f"got {type(batch).__name__}; pass a labelled loader, or evaluate(model) -> float."
+        )
+    return (batch[0] if len(batch) == 2 else tuple(batch[:-1])), batch[-1]
+
+
+def _inputs(given: Any) -> Inputs:
+    # Labels stand apart here, so a vector of integers is an input like others.
+    return Inputs(tuple(given)) if isinstance(given, list | tuple) else Inputs.of(given)
+
+
+def _merged(batches: Sequence[Labelled]) -> Sequence[Labelled]:
+    """The batches as one, where they fit together: a GPU is idle on small ones."""
+    if len({labels.shape[1:] for _, labels in batches}) != 1:
+        return batches
+    if len({tuple(tensor.shape[1:] for tensor in inputs.tensors) for inputs, _ in batches}) != 1:
+        return batches
+    return [(concatenate([inputs for inputs, _ in batches]), torch.cat([labels for _, labels in batches]))]
+
+
+def _parts(inputs: Inputs, labels: Tensor) -> list[Labelled]:
+    parts = fast_batches(inputs)
+    return list(zip(parts, torch.split(labels, [part.size for part in parts]), strict=True))
+
+
+metrics: Registry[type[LabelledMetric]] = Registry("metric")

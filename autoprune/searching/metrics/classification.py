@@ -1,0 +1,38 @@
+"""Metrics of classifiers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autoprune.errors import DataError
+from autoprune.searching.metric_scale import ACCURACY
+from autoprune.searching.metrics.base import LabelledMetric, metrics, wrong_output
+
+
+@metrics.register("accuracy")
+class Accuracy(LabelledMetric):
+    """Share of inputs whose largest output is their label, 0..1.
+
+    Integer labels (batch,); the network gives (batch, classes).
+    """
+
+    scale = ACCURACY
+
+    def check_labels(self, labels: Tensor, images: int) -> None:
+        if labels.dim() != 1 or len(labels) != images or labels.is_floating_point():
+            raise DataError(
+                f"labels must be integers of shape ({images},), got {labels.dtype} {tuple(labels.shape)}; "
+                "for other labels name another metric, such as mean-iou or r2."
+            )
+
+    def statistic(self, output: Any, labels: Tensor) -> Tensor:
+        if not isinstance(output, Tensor) or output.dim() != 2:
+            raise wrong_output(output, "accuracy needs outputs of shape (batch, classes)")
+        return torch.stack([(output.argmax(1) == labels).sum(), labels.new_tensor(len(labels))])
+
+    def value(self, total: Tensor) -> float:
+        hits, images = total.tolist()
+        return float(hits / images)

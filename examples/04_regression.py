@@ -1,0 +1,46 @@
+"""Regression: a convolutional network says by what angle a handwritten digit was turned, judged by R2.
+
+    python examples/04_regression.py          # some minutes on one core; --smoke: seconds
+"""
+
+import math
+
+import torch
+from common import SEED, SMOKE, against_uniform, fit, show
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.nn.functional import affine_grid, grid_sample, interpolate, mse_loss
+
+import autoprune
+from autoprune.searching.metrics import R2
+
+
+def turned(images: Tensor, times: int) -> tuple[Tensor, Tensor]:
+    """Every image several times, turned by up to 60 degrees, with noise, and the angles in radians."""
+    images = images.repeat(1 if SMOKE else times, 1, 1, 1)
+    angles = (2 * torch.rand(len(images)) - 1) * math.pi / 3
+    zero = torch.zeros_like(angles)
+    rows = torch.stack([angles.cos(), -angles.sin(), zero, angles.sin(), angles.cos(), zero], 1)
+    grid = affine_grid(rows.view(-1, 2, 3), [len(images), 1, 16, 16], align_corners=False)
+    images = grid_sample(images, grid, align_corners=False)
+    return images + 0.2 * torch.randn_like(images), angles
+
+
+def conv(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, 3, stride, 1), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
+digits = torch.tensor(load_digits().images).float()[:, None] / 16
+digits = interpolate(digits[torch.randperm(len(digits))], scale_factor=2.0, mode="bilinear")
+images, angles = turned(digits[:1000], 5)
+model = nn.Sequential(
+    *(*conv(1, 16, 1), *conv(16, 16, 1), *conv(16, 32, 2), *conv(32, 32, 1), *conv(32, 48, 2)),
+    *(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(192, 48), nn.ReLU(), nn.Linear(48, 1)),
+    nn.Flatten(0),
+)
+fit(model, images, angles, mse_loss, epochs=10)
+
+options = {"calibration": images[:512], "validation": [turned(digits[1000:1400], 2)], "metric": "r2"}
+front = autoprune.search(model, **options, trials=3 if SMOKE else 30, seed=SEED)
+show(front)
+against_uniform(model, front, R2([turned(digits[1400:], 5)], torch.device("cpu")), **options)

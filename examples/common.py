@@ -1,0 +1,56 @@
+"""What the examples share: their arguments, a plain training loop, and the comparison with uniform rates."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import autoprune
+
+SMOKE = "--smoke" in sys.argv
+"""A few steps of everything, as the tests run it: the numbers then mean nothing."""
+SEED = int(next((argument for argument in sys.argv[1:] if argument.isdigit()), 0))
+torch.manual_seed(SEED)
+
+
+def fit(
+    model: nn.Module, inputs: Tensor, targets: Tensor, loss: Callable[[Any, Tensor], Tensor], epochs: int
+) -> None:
+    """Train with Adam; the model ends in eval mode."""
+    epochs = 1 if SMOKE else epochs
+    optimizer, steps = torch.optim.AdamW(model.parameters()), epochs * -(-len(inputs) // 64)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    for _ in range(epochs):
+        for batch in torch.randperm(len(inputs)).split(64):
+            optimizer.zero_grad()
+            loss(model(inputs[batch]), targets[batch]).backward()
+            optimizer.step()
+            schedule.step()
+    model.eval()
+
+
+def show(front: autoprune.Front) -> None:
+    """The front on the validation split, with the dense network at its end."""
+    shown, dense = front.metric.shown, front.dense
+    for point in front:
+        print(f"{front.metric.name} {shown(point.accuracy)} at {point.macs_ratio:.0%} of the MACs")
+    print(f"{front.metric.name} {shown(dense.accuracy)} dense, {dense.macs:,} MACs")
+
+
+def against_uniform(
+    model: nn.Module, front: autoprune.Front, test: Callable[[nn.Module], float], **options: Any
+) -> None:
+    """At half the MACs on test data: the front's network, and the best of the same rate for all groups.
+
+    Both are chosen on validation; criterion, reconstruction and `options` of the search are the same.
+    """
+    uniform = autoprune.search(model, **options, trials=12, strategy="uniform", budget={"macs": 0.5})
+    shown = front.metric.shown
+    print(f"test: dense {shown(test(model))}")
+    for name, found in (("front", front), ("uniform rates", uniform)):
+        point = found.best(macs=0.5)
+        print(f"test: {name} {shown(test(point.build()))} at {point.macs_ratio:.1%} of the MACs")
