@@ -22,7 +22,7 @@ def for_images(damping: float, columns: int, images: int) -> float:
 
 
 def damped(matrix: Tensor, damping: float) -> tuple[Tensor, Tensor]:
-    """`matrix` (..., n, n) with `damping` x mean diagonal added to its diagonal, and that amount, a scalar."""
+    """`matrix` (..., n, n) with `damping` x mean diagonal added to its diagonal; that amount, a scalar."""
     amount = damping * matrix.diagonal(dim1=-2, dim2=-1).mean()
     # A channel that never fires leaves an exactly singular matrix; a step this small changes no digit else.
     amount = amount.clamp_min(torch.finfo(torch.float32).tiny)

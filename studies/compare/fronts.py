@@ -32,7 +32,8 @@ from records import Record
 
 Row = dict[str, Any]
 
-HEADER = "| MACs at most | MACs | trial | restored | validation | test | seconds |\n|---|---|---|---|---|---|---|"
+HEADER = """| MACs at most | MACs | trial | restored | validation | test | seconds |
+|---|---|---|---|---|---|---|"""
 
 
 def opened(config: StudyConfig, images: int | None, device: str | None) -> Session:

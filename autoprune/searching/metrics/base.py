@@ -33,8 +33,8 @@ class LabelledMetric(Component, ABC):
 
     def __init__(self, loader: Iterable[Any], device: torch.device) -> None:
         whole = [self._labelled(batch, device) for batch in loader]
-        whole = whole if device.type == "cpu" else _merged(whole)
-        self.batches = [part for inputs, labels in whole for part in _parts(inputs, labels)]
+        larger = whole if device.type == "cpu" else _merged(whole)
+        self.batches = [part for inputs, labels in larger for part in _parts(inputs, labels)]
         self.images = sum(len(labels) for _, labels in self.batches)
         if self.images == 0:
             raise DataError("the validation split needs at least one labelled image, got an empty loader.")
