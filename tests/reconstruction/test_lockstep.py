@@ -89,3 +89,15 @@ def test_a_forward_pass_that_fails_in_one_chunk_is_heard(failing: int) -> None:
     again = Slicer(bench.model, bench.graph).build(kept).eval()
     Sequential().restore(bench, again, kept)
     assert bool(again(small.images(4)).isfinite().all())
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_chunks_use_as_many_cores_as_was_set(threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        seen: list[int] = []
+        Lockstep(3).run(lambda index: seen.append(torch.get_num_threads()))
+        assert seen == [threads] * 3
+    finally:
+        torch.set_num_threads(before)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 
 from autoprune.components import create
 from autoprune.graph import Slicer
-from autoprune.reconstruction import Bench, reconstructions
+from autoprune.reconstruction import Bench, Sequential, reconstructions
 from tests.small import NETWORKS, duplicate_channel, make_bench, random_kept, relative_error
 
 METHODS = list(reconstructions)
@@ -127,3 +129,46 @@ def test_a_few_positions_per_image_are_nearly_as_good(network: str) -> None:
     kept = random_kept(bench.graph, 0.7)
     plain = relative_error(restored(bench, "none", kept), model, images)
     assert relative_error(restored(bench, "sequential", kept), model, images) < plain
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_restored_candidate_leaves_no_tensors_behind(network: str) -> None:
+    small = NETWORKS[network]
+    model = small.model()
+    bench = make_bench(model, small.images(16), chunks=2)
+    slicer, kept = Slicer(model, bench.graph), random_kept(bench.graph)
+    Sequential().restore(bench, slicer.build(kept), kept)
+    gc.collect()
+    gc.disable()
+    try:
+        before = tensors()
+        Sequential().restore(bench, slicer.build(kept), kept)
+        assert tensors() <= before, "a cycle holds the candidate until Python looks for cycles"
+    finally:
+        gc.enable()
+
+
+def tensors() -> int:
+    return sum(type(found) in (Tensor, nn.Parameter) for found in gc.get_objects())
+
+
+@pytest.mark.parametrize("network", ["chain", "residual"])
+def test_positions_are_an_option(network: str) -> None:
+    """As many positions as there are equal all of them; few look at less of each image."""
+    small = NETWORKS[network]
+    model, images = small.model(dtype=torch.float64), small.images(300, dtype=torch.float64)
+    whole = make_bench(model, images)
+    few = replace(whole, positions_per_image=2)
+    kept = random_kept(few.graph)
+
+    def state(bench: Bench, positions: int | None) -> dict[str, Tensor]:
+        sliced = Slicer(model, bench.graph).build(kept)
+        Sequential(positions=positions).restore(bench, sliced, kept)
+        return sliced.state_dict()
+
+    assert few.with_positions(10**6).targets.positions_per_image == 10**6
+    everything, expected = state(few, 10**6), state(whole, None)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(everything[name], tensor)
+    first = next(layer for layer in whole.graph.layers if whole.loses_columns(layer, kept)).weight
+    assert not torch.allclose(state(few, None)[first], expected[first])
