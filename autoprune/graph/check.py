@@ -91,7 +91,8 @@ def without(graph: ChannelGraph, failed: Mapping[str, str]) -> ChannelGraph:
     """The graph with some groups moved to `frozen`, each with its reason."""
     frozen = [FrozenGroup(g.name, g.width, failed[g.name]) for g in graph.groups if g.name in failed]
     groups = tuple(group for group in graph.groups if group.name not in failed)
-    return ChannelGraph(groups, (*graph.frozen, *frozen), graph.layers)
+    attributes = tuple(item for item in graph.attributes if item.group not in failed)
+    return ChannelGraph(groups, (*graph.frozen, *frozen), graph.layers, attributes)
 
 
 _LENIENCE = 1e3

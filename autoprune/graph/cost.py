@@ -90,7 +90,10 @@ class CostModel:
 
 
 class _Tensors:
-    """Element counts of all sliced tensors as products of affine forms; equal ones are merged."""
+    """Element counts of all sliced tensors as products of affine forms; equal ones are merged.
+
+    What a unit costs without tensors, in products of activations, is added to the MACs.
+    """
 
     def __init__(
         self,
@@ -114,6 +117,7 @@ class _Tensors:
         self._widths = np.array([group.width for group in graph.groups], dtype=np.float64)
         self._factors = _factors(list(merged), len(graph.groups))
         self._weights = np.array(list(merged.values()), dtype=np.float64).reshape(len(merged), 3)
+        self._per_unit = np.array([group.macs_per_unit for group in graph.groups], dtype=np.int64)
 
     def evaluate(self, counts: np.ndarray) -> np.ndarray:
         """(candidates, groups) -> MACs, parameters and bytes of the sliced tensors, (candidates, 3) int64.
@@ -128,7 +132,9 @@ class _Tensors:
         elements = np.ones((len(counts), len(self._weights)))
         for sizes, forms in self._factors:
             elements *= sizes - removed @ forms
-        return np.rint(elements @ self._weights).astype(np.int64)
+        costs = np.rint(elements @ self._weights).astype(np.int64)
+        costs[:, 0] += counts @ self._per_unit
+        return costs
 
 
 def _factors(keys: list[tuple[Any, ...]], groups: int) -> list[tuple[np.ndarray, np.ndarray]]:
