@@ -56,31 +56,39 @@ def attention_forward(
         raise ModelError("an attention with bias_k, add_zero_attn or static keys cannot lose heads.")
     batched = query.dim() == 3
     if not batched:
-        query, key, value = (item.unsqueeze(1) for item in (query, key, value))
+        query, key, value = _each(lambda item: item.unsqueeze(1), query, key, value)
         key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
+    # Batch first, so that the linear maps are called as everywhere else.
+    query, key, value = _each(lambda item: item.transpose(0, 1), query, key, value)
     if use_separate_proj_weight:
         weights = [q_proj_weight, k_proj_weight, v_proj_weight]
         biases = [None] * 3 if in_proj_bias is None else list(in_proj_bias.chunk(3))
         pairs = zip((query, key, value), weights, biases, strict=True)
-        q, k, v = (F.linear(item, weight, bias) for item, weight, bias in pairs)
+        parts = [F.linear(item, weight, bias) for item, weight, bias in pairs if weight is not None]
     else:
         assert in_proj_weight is not None
-        q, k, v = _packed(query, key, value, in_proj_weight, in_proj_bias)
-    q, k, v = (_by_head(item, num_heads) for item in (q, k, v))
+        parts = _packed(query, key, value, in_proj_weight, in_proj_bias)
+    q, k, v = (_by_head(item, num_heads) for item in parts)
     mask, causal = _merged(attn_mask, key_padding_mask, q, k, is_causal, need_weights)
     dropout_p = dropout_p if training else 0.0
     if need_weights:
-        output, weights_of = _weighted(q, k, v, mask, dropout_p)
+        output, heads = _weighted(q, k, v, mask, dropout_p)
+        heads = heads.mean(dim=1) if average_attn_weights else heads
     else:
-        output, weights_of = F.scaled_dot_product_attention(q, k, v, mask, dropout_p, causal), None
-    output = output.permute(2, 0, 1, 3).flatten(2)
-    output = F.linear(output, out_proj_weight, out_proj_bias)
-    if weights_of is not None and average_attn_weights:
-        weights_of = weights_of.mean(dim=1)
+        output, heads = F.scaled_dot_product_attention(q, k, v, mask, dropout_p, causal), None
+    output = F.linear(output.transpose(1, 2).flatten(2), out_proj_weight, out_proj_bias).transpose(0, 1)
     if not batched:
-        output = output.squeeze(1)
-        weights_of = None if weights_of is None else weights_of.squeeze(0)
-    return output, weights_of
+        return output.squeeze(1), None if heads is None else heads.squeeze(0)
+    return output, heads
+
+
+def _each(change: Callable[[Tensor], Tensor], *items: Tensor) -> list[Tensor]:
+    """Changed items; what was one tensor stays one, so that one linear map serves it."""
+    changed: dict[int, Tensor] = {}
+    for item in items:
+        if id(item) not in changed:
+            changed[id(item)] = change(item)
+    return [changed[id(item)] for item in items]
 
 
 def _packed(query: Tensor, key: Tensor, value: Tensor, weight: Tensor, bias: Tensor | None) -> list[Tensor]:
@@ -93,8 +101,8 @@ def _packed(query: Tensor, key: Tensor, value: Tensor, weight: Tensor, bias: Ten
 
 
 def _by_head(item: Tensor, heads: int) -> Tensor:
-    """(L, N, heads x D) -> (N, heads, L, D)."""
-    return item.unflatten(-1, (heads, item.shape[-1] // heads)).permute(1, 2, 0, 3)
+    """(N, L, heads x D) -> (N, heads, L, D)."""
+    return item.reshape(*item.shape[:2], heads, item.shape[-1] // heads).transpose(1, 2)
 
 
 def _merged(
@@ -167,11 +175,24 @@ class PrunedAttention(nn.MultiheadAttention):
     ) -> tuple[Tensor, Tensor | None]:
         turned = self.batch_first and query.dim() == 3
         if turned:
-            query, key, value = _turned(query, key, value)
+            query, key, value = _each(lambda item: item.transpose(1, 0), query, key, value)
         output, weights = attention_forward(
-            *(query, key, value, self.embed_dim, self.num_heads, self.in_proj_weight, self.in_proj_bias),
-            *(self.bias_k, self.bias_v, self.add_zero_attn, self.dropout),
-            *(self.out_proj.weight, self.out_proj.bias, self.training, key_padding_mask, need_weights),
+            query,
+            key,
+            value,
+            self.embed_dim,
+            self.num_heads,
+            self.in_proj_weight,
+            self.in_proj_bias,
+            self.bias_k,
+            self.bias_v,
+            self.add_zero_attn,
+            self.dropout,
+            self.out_proj.weight,
+            self.out_proj.bias,
+            training=self.training,
+            key_padding_mask=key_padding_mask,
+            need_weights=need_weights,
             attn_mask=attn_mask,
             use_separate_proj_weight=self.in_proj_weight is None,
             q_proj_weight=self.q_proj_weight,
@@ -181,14 +202,6 @@ class PrunedAttention(nn.MultiheadAttention):
             is_causal=is_causal,
         )
         return (output.transpose(1, 0) if turned else output), weights
-
-
-def _turned(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(N, L, E) -> (L, N, E); what was one tensor stays one, so that one linear map serves it."""
-    turned: dict[int, Tensor] = {}
-    for item in (query, key, value):
-        turned.setdefault(id(item), item.transpose(1, 0))
-    return turned[id(query)], turned[id(key)], turned[id(value)]
 
 
 def exchange(model: nn.Module, path: str, attention: nn.MultiheadAttention) -> PrunedAttention:

@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 from autoprune.calibration.taps import Function
 from autoprune.data.inputs import Inputs
 from autoprune.errors import ModelError
+from autoprune.graph.attention import opened
 from autoprune.reconstruction.casm.trace import Call, Slot, Trace, call_name
 
 
@@ -80,6 +81,9 @@ class Replay(TorchFunctionMode):
         self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         number, kwargs = self._number, kwargs or {}
+        if (inside := opened(func, args, kwargs)) is not None:
+            with self:
+                return inside(*args, **kwargs)
         if number >= self.end:
             raise _End
         call = self._expected(number, func)
