@@ -35,12 +35,13 @@ def find_attributes(
     reshaped: dict[str, set[int]] = defaultdict(set)
     for item in trace.reshapes:
         if item.module in trace.program.sizes:
-            reshaped[item.module] |= set(np.unique(numbers[class_numbers(item.labels, classes).numpy()]))
-    return [
-        Attribute(module, name, groups[int(number)].name, value // groups[int(number)].width)
-        for module, found in reshaped.items()
-        for number in found
-        if len(found) == 1 and number >= 0
-        for name, value in trace.program.sizes[module].items()
-        if value % groups[int(number)].width == 0
-    ]
+            classes_of = class_numbers(item.labels, classes).numpy()
+            reshaped[item.module] |= set(np.unique(numbers[classes_of]).tolist())
+    found = []
+    for module, touched in reshaped.items():
+        if len(own := touched - {-1}) == 1:
+            group = groups[own.pop()]
+            sizes = trace.program.sizes[module].items()
+            exact = [(name, value // group.width) for name, value in sizes if value % group.width == 0]
+            found += [Attribute(module, name, group.name, each) for name, each in exact]
+    return found

@@ -127,8 +127,15 @@ class _Checker:
             return {}
         if len(names) == 1:
             return {names[0]: problem}
-        left, right = names[: len(names) // 2], names[len(names) // 2 :]
+        left, right = self._parted(names)
         return {**self.blame(left), **self.blame(right)} or self._blame_together(left, right)
+
+    def _parted(self, names: list[str]) -> tuple[list[str], list[str]]:
+        """Attention heads, which fail for one cause in every layer, apart from the rest; else halves."""
+        heads = [name for name in names if self.bench.graph[name].macs_per_unit]
+        if heads and len(heads) < len(names):
+            return [name for name in names if name not in heads], heads
+        return names[: len(names) // 2], names[len(names) // 2 :]
 
     def _blame_together(self, good: list[str], others: list[str]) -> dict[str, str]:
         """Both sets pass alone but not together: add the others one by one to the good ones."""

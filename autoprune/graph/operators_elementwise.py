@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from autoprune.graph.labels import CONSTANT, Labels
-from autoprune.graph.spread import Spread, narrowed, varying
+from autoprune.graph.spread import narrowed, varying
 from autoprune.graph.trace import Call, One, Rule, Value, names
 
 
@@ -15,9 +15,15 @@ def elementwise(call: Call) -> Value:
     if not call.shapes:
         return None
     raw = call.raw_inputs()
-    if any(isinstance(value, Spread) for value in raw):
+    if len({dim - value.ndim for value in raw for dim in _dims(value)}) > 1:
         return combine_spread(call, [value.expanded() for value in raw], call.shape)
     return combine(call, call.inputs(), call.shape)
+
+
+def _dims(value: One) -> list[int]:
+    if isinstance(value, Labels):
+        return [] if value.dim is None else [value.dim]
+    return varying(value.tensor)
 
 
 def combine_spread(call: Call, inputs: list[Tensor], shape: tuple[int, ...]) -> One:

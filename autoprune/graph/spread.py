@@ -37,10 +37,13 @@ class Spread:
     def expanded(self) -> Tensor:
         return self.tensor
 
-    def settle(self, ledger: Ledger, reason: str) -> Labels:
-        """The labels along the widest dimension, tied along the others; the same each time."""
+    def settle(self, ledger: Ledger, reason: str, prefer: int | None = None) -> Labels:
+        """The labels along one dimension, tied along the others; the same each time.
+
+        It is `prefer` where they vary along it, else the widest.
+        """
         if self.settled is None:
-            self.settled = settle(self.tensor, ledger, reason)
+            self.settled = settle(self.tensor, ledger, reason, prefer)
         return self.settled
 
 

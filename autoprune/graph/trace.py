@@ -181,10 +181,14 @@ class Call:
         assert isinstance(value, (Labels, Spread)), f"{node} is not one tensor"
         return value
 
-    def _one_dimension(self, value: One) -> Labels:
+    def labels_along(self, name: str, dim: int) -> Tensor | None:
+        """Labels of a tensor argument along `dim`, (size,); None where they run along another dimension."""
+        return self._one_dimension(self.raw(name), dim % max(self.raw(name).ndim, 1)).vector_along(dim)
+
+    def _one_dimension(self, value: One, prefer: int | None = None) -> Labels:
         if isinstance(value, Labels):
             return value
-        return value.settle(self.trace.ledger, f"{self.where} folds a constant into channels")
+        return value.settle(self.trace.ledger, f"{self.where} folds a constant into channels", prefer)
 
     def value_of(self, node: fx.Node) -> Value:
         state = self.state_name(node)
