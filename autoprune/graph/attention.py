@@ -48,7 +48,7 @@ def attention_forward(
     average_attn_weights: bool = True,
     is_causal: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """`F.multi_head_attention_forward` whose head width is that of the weights, not the input's over the heads.
+    """`F.multi_head_attention_forward`, but a head is as wide as the weights say, not as the input is.
 
     Inputs are (L, N, E) and (S, N, E), or without N; weights of the heads (N, heads, L, S) or their mean.
     """
@@ -220,7 +220,8 @@ def opened(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable
         return None
     bound = _SIGNATURE.bind(*args, **kwargs).arguments
     hidden = ("bias_k", "add_zero_attn", "static_k", "static_v")
-    return None if any(not (bound.get(name) is None or bound[name] is False) for name in hidden) else attention_forward
+    adds_keys = any(not (bound.get(name) is None or bound[name] is False) for name in hidden)
+    return None if adds_keys else attention_forward
 
 
 _SIGNATURE = inspect.signature(attention_forward)

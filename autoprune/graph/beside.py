@@ -32,16 +32,21 @@ def find_attributes(
     numbers = np.full(len(classes.frozen), -1, dtype=np.int64)
     for number, own in enumerate(atoms):
         numbers[own] = number
-    reshaped: dict[str, set[int]] = defaultdict(set)
-    for item in trace.reshapes:
-        if item.module in trace.program.sizes:
-            classes_of = class_numbers(item.labels, classes).numpy()
-            reshaped[item.module] |= set(np.unique(numbers[classes_of]).tolist())
     found = []
-    for module, touched in reshaped.items():
-        if len(own := touched - {-1}) == 1:
-            group = groups[own.pop()]
+    for module, touched in _groups_reshaped(trace, classes, numbers).items():
+        if len(touched) == 1:
+            group = groups[touched.pop()]
             sizes = trace.program.sizes[module].items()
             exact = [(name, value // group.width) for name, value in sizes if value % group.width == 0]
             found += [Attribute(module, name, group.name, each) for name, each in exact]
     return found
+
+
+def _groups_reshaped(trace: Trace, classes: Classes, numbers: np.ndarray) -> dict[str, set[int]]:
+    """Module that remembers sizes -> the groups, by number, whose channels it reshapes."""
+    reshaped: dict[str, set[int]] = defaultdict(set)
+    for item in trace.reshapes:
+        if item.module in trace.program.sizes:
+            touched = np.unique(numbers[class_numbers(item.labels, classes).numpy()])
+            reshaped[item.module] |= set(touched[touched >= 0].tolist())
+    return reshaped

@@ -20,7 +20,9 @@ from autoprune.graph.operators_space import SPACE
 from autoprune.graph.trace import Call, Rule, Trace, Value, is_constant, operator_name
 
 RULES: Mapping[str, Rule] = {
-    f"aten.{name}": rule for table in (LAYERS, MOVEMENT, SPACE, PRODUCTS, ELEMENTWISE) for name, rule in table.items()
+    f"aten.{name}": rule
+    for table in (LAYERS, MOVEMENT, SPACE, PRODUCTS, ELEMENTWISE)
+    for name, rule in table.items()
 }
 
 

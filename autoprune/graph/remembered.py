@@ -35,7 +35,7 @@ def remembered(module: nn.Module) -> dict[str, int]:
 
 
 def set_head_sizes(model: nn.Module, sizes: Mapping[str, Mapping[str, int]]) -> None:
-    """Set attributes of modules; an `nn.MultiheadAttention` with fewer heads is exchanged for one that can."""
+    """Set attributes of modules; an `nn.MultiheadAttention` that loses heads is exchanged."""
     for path, values in sizes.items():
         module = model.get_submodule(path)
         if values == {name: vars(module)[name] for name in values}:

@@ -1,4 +1,4 @@
-"""Spread labels: an activation whose labels vary along several dimensions, such as heads and channels of a head.
+"""Spread labels: an activation whose labels vary along several dimensions, such as heads and their channels.
 
 Which dimension the channels run along is left open until an operator needs to know, or until the end of
 the walk: an attention product, for one, ties the channels of a head, and what is left varies over heads.

@@ -44,7 +44,7 @@ class DenseOutput:
 
 @dataclass(frozen=True)
 class Product:
-    """A product of activations: `macs` for each place along its channels, labels `vector` of shape (places,)."""
+    """A product of activations: `macs` for each place along its channels, labels `vector`, (places,)."""
 
     vector: Tensor
     macs: int
@@ -94,7 +94,7 @@ class Trace:
         return value
 
     def close(self) -> None:
-        """Settle what is spread; attach the state tensors used outside layers; freeze those used both ways."""
+        """Settle what is spread, attach state tensors used outside layers, freeze those used both ways."""
         for name, value in self._free_state.items():
             both = [item for (tensor, _), item in self.attachments.items() if tensor == name]
             if both and value.ndim > 1:

@@ -66,13 +66,15 @@ def _check_attributes(plan: Plan, model: nn.Module) -> None:
     modules = dict(model.named_modules(remove_duplicate=False))
     for path, sizes in plan.attributes.items():
         if path not in modules:
-            raise PlanError(f"the plan (of a {plan.model}) does not fit: {unknown_name('module', path, modules)}")
+            problem = unknown_name("module", path, modules)
+            raise PlanError(f"the plan (of a {plan.model}) does not fit: {problem}")
         own = remembered(modules[path])
         for name, value in sizes.items():
             if name not in own or value > own[name]:
                 raise PlanError(
-                    f"the plan does not fit module '{path}': wanted an attribute '{name[:60]}' of at least {value} "
-                    f"that counts heads, got {own.get(name)}. Pass a fresh {plan.model}, not yet pruned."
+                    f"the plan does not fit module '{path}': wanted an attribute '{name[:60]}' of at least "
+                    f"{value} that counts heads, got {own.get(name)}. "
+                    f"Pass a fresh {plan.model}, not yet pruned."
                 )
 
 

@@ -1,4 +1,4 @@
-"""Which networks can be brought to 60 % of their MACs: all of torchvision's classification models, 60 of timm's.
+"""Which networks reach 60 % of their MACs: all of torchvision's classification models, 60 of timm's.
 
     python studies/compare/zoo.py --out zoo.jsonl [--timeout 300] [--again] [NAME ...]
     python studies/compare/zoo.py --out zoo.jsonl --table
@@ -34,15 +34,17 @@ SMALL_SIDE = 96
 
 TIMM = [
     "resnet18d", "resnet26t", "resnetblur50", "seresnet50", "ecaresnet26t", "skresnet18", "resnest14d",
-    "res2net50_26w_4s", "resnetrs50", "resnetv2_50", "resnext26ts", "gcresnet33ts", "cspresnet50", "cspdarknet53",
-    "dla34", "hrnet_w18_small", "vovnet39a", "selecsls42b", "xception41", "inception_v4", "inception_resnet_v2",
-    "dpn68", "nf_resnet50", "tresnet_m", "repvgg_a0", "regnetz_b16", "efficientnet_lite0", "tf_efficientnetv2_b0",
-    "fbnetc_100", "mixnet_s", "mobilenetv4_conv_small", "mobileone_s0", "ghostnet_100", "lcnet_050", "tinynet_a",
-    "rexnet_100", "hardcorenas_a", "spnasnet_100", "semnasnet_100", "fastvit_t8", "repghostnet_050",
-    "edgenext_small", "convnextv2_atto", "convmixer_768_32", "vit_tiny_patch16_224", "deit3_small_patch16_224",
-    "beit_base_patch16_224", "cait_xxs24_224", "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256",
-    "mixer_s32_224", "gmlp_s16_224", "resmlp_12_224", "poolformer_s12", "pvt_v2_b0", "twins_pcpvt_small",
-    "levit_128s", "mobilevit_s", "xcit_nano_12_p16_224", "coatnet_0_rw_224",
+    "res2net50_26w_4s", "resnetrs50", "resnetv2_50", "resnext26ts", "gcresnet33ts", "cspresnet50",
+    "cspdarknet53", "dla34", "hrnet_w18_small", "vovnet39a", "selecsls42b", "xception41",
+    "inception_v4", "inception_resnet_v2", "dpn68", "nf_resnet50", "tresnet_m", "repvgg_a0",
+    "regnetz_b16", "efficientnet_lite0", "tf_efficientnetv2_b0", "fbnetc_100", "mixnet_s",
+    "mobilenetv4_conv_small", "mobileone_s0", "ghostnet_100", "lcnet_050", "tinynet_a", "rexnet_100",
+    "hardcorenas_a", "spnasnet_100", "semnasnet_100", "fastvit_t8", "repghostnet_050", "edgenext_small",
+    "convnextv2_atto", "convmixer_768_32", "vit_tiny_patch16_224", "deit3_small_patch16_224",
+    "beit_base_patch16_224", "cait_xxs24_224", "swin_tiny_patch4_window7_224",
+    "swinv2_tiny_window8_256", "mixer_s32_224", "gmlp_s16_224", "resmlp_12_224", "poolformer_s12",
+    "pvt_v2_b0", "twins_pcpvt_small", "levit_128s", "mobilevit_s", "xcit_nano_12_p16_224",
+    "coatnet_0_rw_224",
 ]  # fmt: skip
 """One or two of each family."""
 
@@ -103,7 +105,7 @@ def smaller(model: nn.Module, example: Tensor) -> Tensor:
 
 
 def reached(model: nn.Module, graph: ChannelGraph, example: Tensor) -> dict[str, Any]:
-    """The share of MACs that uniform widths reach, modelled and counted on the sliced network, which is run."""
+    """The share of MACs that uniform widths reach; the sliced network is run, its MACs are counted."""
     cost = CostModel(model, graph, (example,))
     bound = int(SHARE * cost.dense_macs)
     least = cost.macs({group.name: 1 for group in graph.groups}) / cost.dense_macs
@@ -120,7 +122,7 @@ def reached(model: nn.Module, graph: ChannelGraph, example: Tensor) -> dict[str,
 
 
 def uniform_widths(graph: ChannelGraph, cost: CostModel, bound: int) -> dict[str, int] | None:
-    """Widths that keep the same share of every group, as much as the bound allows; None where nothing does."""
+    """Widths with one share of every group kept, the most that the bound allows; None where none does."""
     for step in range(200, -1, -1):
         widths = {group.name: max(1, int(group.width * step / 200)) for group in graph.groups}
         if cost.macs(widths) <= bound:
@@ -162,7 +164,8 @@ def is_good(entry: dict[str, Any]) -> bool:
 
 
 def table(entries: list[dict[str, Any]]) -> str:
-    head = "| model | groups (of them heads) | frozen (reason and count) | MACs reached | least | checked at | seconds |"
+    titles = "model|groups (of them heads)|frozen (reason and count)|MACs reached|least|checked at|seconds"
+    head = f"| {titles.replace('|', ' | ')} |"
     return "\n".join([head, "|---|---|---|---|---|---|---|", *map(row, entries), "", *summary(entries)])
 
 
@@ -174,7 +177,8 @@ def row(entry: dict[str, Any]) -> str:
     share = "cannot" if entry["reached"] is None else f"{entry['reached']:.1%}"
     share += "" if entry["reached"] is None or entry["exact"] else " (cost model WRONG)"
     groups = f"{entry['groups']} ({entry['heads']})" if entry["heads"] else entry["groups"]
-    return f"| {name} | {groups} | {frozen} | {share} | {entry['least']:.1%} | {entry['checked_at']} | {seconds} |"
+    cells = [name, groups, frozen, share, f"{entry['least']:.1%}", entry["checked_at"], seconds]
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def summary(entries: list[dict[str, Any]]) -> list[str]:
