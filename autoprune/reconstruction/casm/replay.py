@@ -20,7 +20,7 @@ from autoprune.calibration.taps import Function
 from autoprune.data.inputs import Inputs
 from autoprune.errors import ModelError
 from autoprune.graph.attention import opened
-from autoprune.reconstruction.casm.trace import Call, Slot, Trace, call_name
+from autoprune.reconstruction.casm.trace import SIZE_QUERIES, Call, Slot, Trace, call_name
 
 
 @dataclass
@@ -81,6 +81,8 @@ class Replay(TorchFunctionMode):
         self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         number, kwargs = self._number, kwargs or {}
+        if func in SIZE_QUERIES:
+            return func(*args, **kwargs)
         if (inside := opened(func, args, kwargs)) is not None:
             with self:
                 return inside(*args, **kwargs)

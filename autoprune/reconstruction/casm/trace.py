@@ -151,6 +151,14 @@ class _Objects:
         return self.keys[id(tensor)]
 
 
+SIZE_QUERIES: set[Function] = {
+    Tensor.dim,
+    Tensor.size,
+    *(getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "is_nested")),
+}
+"""Not counted as calls: stand-ins answer them, and an attention that has lost heads asks other ones."""
+
+
 class Recorder(LayerTap):
     """Watches one forward pass."""
 
@@ -171,6 +179,8 @@ class Recorder(LayerTap):
         self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func in SIZE_QUERIES:
+            return func(*args, **kwargs)
         if (inside := opened(func, args, kwargs)) is not None:
             with self:
                 return inside(*args, **kwargs)
