@@ -35,11 +35,13 @@ def remembered(module: nn.Module) -> dict[str, int]:
 
 
 def set_head_sizes(model: nn.Module, sizes: Mapping[str, Mapping[str, int]]) -> None:
-    """Set attributes of modules; an `nn.MultiheadAttention` that loses heads is exchanged."""
+    """Set attributes of modules; an `nn.MultiheadAttention` is exchanged for one that can lose heads.
+
+    Also where it keeps all: the fused one rounds differently, and what a candidate computes must not depend
+    on the candidates that a network held before.
+    """
     for path, values in sizes.items():
         module = model.get_submodule(path)
-        if values == {name: vars(module)[name] for name in values}:
-            continue
         if type(module) is nn.MultiheadAttention:
             module = exchange(model, path, module)
         for name, value in values.items():

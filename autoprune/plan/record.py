@@ -137,7 +137,7 @@ def make_plan(
         widths=graph.widths,
         kept={name: indices.tolist() for name, indices in kept.items()},
         tensors=_kept_indices(model, graph, kept),
-        attributes=_changed_sizes(graph, kept),
+        attributes=graph.sizes(kept),
         result=Result(**{name: getattr(point, name) for name in Result.model_fields}),
         versions=versions(),
         reconstruction=dict(reconstruction or {}),
@@ -158,9 +158,3 @@ def _kept_indices(model: nn.Module, graph: ChannelGraph, kept: Kept) -> dict[str
         if len(index) < size:
             tensors.setdefault(name, {})[str(dim)] = index.tolist()
     return tensors
-
-
-def _changed_sizes(graph: ChannelGraph, kept: Kept) -> dict[str, dict[str, int]]:
-    """Only the modules that lose heads."""
-    dense = graph.sizes({})
-    return {path: sizes for path, sizes in graph.sizes(kept).items() if sizes != dense[path]}
