@@ -65,6 +65,22 @@ class Tokens(nn.Module):
         return head
 
 
+class Heads(nn.Module):
+    """Attention on (batch, tokens, features), with a residual sum and an MLP."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.attention = nn.LayerNorm(12), nn.MultiheadAttention(12, 4, batch_first=True)
+        self.first, self.second, self.head = nn.Linear(12, 10), nn.Linear(10, 12), nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x)
+        x = x + self.attention(y, y, y, need_weights=False)[0]
+        x = x + self.second(F.gelu(self.first(x)))
+        head: Tensor = self.head(x.mean(1))
+        return head
+
+
 def chain() -> nn.Module:
     return nn.Sequential(
         conv(3, 8),
@@ -164,6 +180,7 @@ NETWORKS: Mapping[str, Small] = {
     "flattened": Small(flattened),
     "tokens": Small(Tokens, (5, 6)),
     "signal": Small(signal, (3, 16)),
+    "heads": Small(Heads, (5, 12)),
 }
 
 

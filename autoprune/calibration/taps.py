@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from autoprune.graph.attention import opened
 from autoprune.graph.groups import Layer
 
 Function = Callable[..., Any]
@@ -87,6 +88,9 @@ class LayerTap(TorchFunctionMode):
             output = self._handle(call)
             if output is not None:
                 return output
+        if (inside := opened(func, args, kwargs)) is not None:
+            with self:
+                return inside(*args, **kwargs)
         return func(*args, **kwargs)
 
     def _handle(self, call: LayerCall) -> Tensor | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import pairwise
 
 import numpy as np
 import torch
 
+from autoprune.graph.beside import find_attributes, macs_of_classes
 from autoprune.graph.groups import ChannelGraph, ChannelGroup, FrozenGroup, Member, Role
 from autoprune.graph.labels import Classes
 from autoprune.graph.trace import Attachment, Trace
@@ -32,19 +33,24 @@ def assemble(trace: Trace, ignore: Sequence[str] = ()) -> ChannelGraph:
     attachments = list(trace.attachments.values())
     _ignore(trace, attachments, ignore)
     classes = trace.ledger.classes()
-    groups: list[ChannelGroup] = []
+    found: list[tuple[ChannelGroup, np.ndarray]] = []
     unusable: dict[int, str] = {}
+    macs = macs_of_classes(trace, classes)
     for atoms, members in _candidates(attachments, classes):
         reason = _why_unusable(atoms, members)
         if reason is None:
-            groups.append(ChannelGroup(_name(members), len(atoms), tuple(members)))
+            # Units that cost differently beside their layers could not be counted: they are alike.
+            group = ChannelGroup(_name(members), len(atoms), tuple(members), int(macs[atoms[0]]))
+            found.append((group, atoms))
         else:
             unusable.update(dict.fromkeys(atoms.tolist(), reason))
     order = {item.tensor: place for place, item in enumerate(attachments)}
-    groups.sort(key=lambda group: _first_place(group, order))
+    found.sort(key=lambda item: _first_place(item[0], order))
+    groups = _unique([group for group, _ in found])
+    attributes = find_attributes(trace, classes, groups, [atoms for _, atoms in found])
     frozen = _frozen(attachments, classes, unusable)
     frozen += [FrozenGroup(item.name, item.width, item.reason) for item in trace.dense_outputs]
-    return ChannelGraph(tuple(_unique(groups)), tuple(frozen), tuple(trace.layers.values()))
+    return ChannelGraph(tuple(groups), tuple(frozen), tuple(trace.layers.values()), tuple(attributes))
 
 
 def _ignore(trace: Trace, attachments: list[Attachment], patterns: Sequence[str]) -> None:
@@ -124,7 +130,7 @@ def _unique(groups: list[ChannelGroup]) -> list[ChannelGroup]:
     for group in groups:
         seen[group.name] += 1
         suffix = f"#{seen[group.name]}" if seen[group.name] > 1 else ""
-        unique.append(ChannelGroup(group.name + suffix, group.width, group.members))
+        unique.append(replace(group, name=group.name + suffix))
     return unique
 
 

@@ -92,7 +92,7 @@ class Bench:
         tensors = self._slicer.state(kept, touched_only=True)
         state = named_state(self.network)
         try:
-            self._slicer.apply(self.skeleton, tensors)
+            self._slicer.apply(self.skeleton, tensors, kept)
             return run(self.skeleton, self.inputs)
         finally:
             self._slicer.apply(self.skeleton, {name: state[name].detach() for name in tensors})

@@ -15,15 +15,20 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 
 from autoprune.errors import ModelError
+from autoprune.graph.remembered import head_sizes
 
 
 @dataclass(frozen=True)
 class Program:
-    """`graph` is the ATen graph; `states` maps a placeholder node's name to a state tensor's name."""
+    """`graph` is the ATen graph; `states` maps a placeholder node's name to a state tensor's name.
+
+    `sizes` are the integers of heads that modules remember: module -> attribute -> value.
+    """
 
     graph: fx.Graph
     states: Mapping[str, str]
     tensors: Mapping[str, Tensor]
+    sizes: Mapping[str, Mapping[str, int]]
 
 
 @contextmanager
@@ -69,7 +74,7 @@ def capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] |
         for spec in program.graph_signature.input_specs
         if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and spec.target in names
     }
-    return Program(program.graph, states, named_state(model))
+    return Program(program.graph, states, named_state(model), head_sizes(model))
 
 
 @contextmanager

@@ -91,7 +91,8 @@ def without(graph: ChannelGraph, failed: Mapping[str, str]) -> ChannelGraph:
     """The graph with some groups moved to `frozen`, each with its reason."""
     frozen = [FrozenGroup(g.name, g.width, failed[g.name]) for g in graph.groups if g.name in failed]
     groups = tuple(group for group in graph.groups if group.name not in failed)
-    return ChannelGraph(groups, (*graph.frozen, *frozen), graph.layers)
+    attributes = tuple(item for item in graph.attributes if item.group not in failed)
+    return ChannelGraph(groups, (*graph.frozen, *frozen), graph.layers, attributes)
 
 
 _LENIENCE = 1e3
@@ -126,8 +127,15 @@ class _Checker:
             return {}
         if len(names) == 1:
             return {names[0]: problem}
-        left, right = names[: len(names) // 2], names[len(names) // 2 :]
+        left, right = self._parted(names)
         return {**self.blame(left), **self.blame(right)} or self._blame_together(left, right)
+
+    def _parted(self, names: list[str]) -> tuple[list[str], list[str]]:
+        """Attention heads, which fail for one cause in every layer, apart from the rest; else halves."""
+        heads = [name for name in names if self.bench.graph[name].macs_per_unit]
+        if heads and len(heads) < len(names):
+            return [name for name in names if name not in heads], heads
+        return names[: len(names) // 2], names[len(names) // 2 :]
 
     def _blame_together(self, good: list[str], others: list[str]) -> dict[str, str]:
         """Both sets pass alone but not together: add the others one by one to the good ones."""

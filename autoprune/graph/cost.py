@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -90,7 +91,10 @@ class CostModel:
 
 
 class _Tensors:
-    """Element counts of all sliced tensors as products of affine forms; equal ones are merged."""
+    """Element counts of all sliced tensors as products of affine forms; equal ones are merged.
+
+    What a unit costs without tensors, in products of activations, is added to the MACs.
+    """
 
     def __init__(
         self,
@@ -114,6 +118,7 @@ class _Tensors:
         self._widths = np.array([group.width for group in graph.groups], dtype=np.float64)
         self._factors = _factors(list(merged), len(graph.groups))
         self._weights = np.array(list(merged.values()), dtype=np.float64).reshape(len(merged), 3)
+        self._per_unit = np.array([group.macs_per_unit for group in graph.groups], dtype=np.int64)
 
     def evaluate(self, counts: np.ndarray) -> np.ndarray:
         """(candidates, groups) -> MACs, parameters and bytes of the sliced tensors, (candidates, 3) int64.
@@ -128,7 +133,9 @@ class _Tensors:
         elements = np.ones((len(counts), len(self._weights)))
         for sizes, forms in self._factors:
             elements *= sizes - removed @ forms
-        return np.rint(elements @ self._weights).astype(np.int64)
+        costs = np.rint(elements @ self._weights).astype(np.int64)
+        costs[:, 0] += counts @ self._per_unit
+        return costs
 
 
 def _factors(keys: list[tuple[Any, ...]], groups: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -175,7 +182,9 @@ def count_macs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
     try:
         return _count(_on_meta(model), *_to_meta((args, kwargs)))
     except Exception:  # whatever the meta device lacks; what is wrong with the model itself shows below
-        return _count(model, args, kwargs)
+        # The counter does not know the processor's fused attention; it knows the products it is made of.
+        with sdpa_kernel(SDPBackend.MATH):
+            return _count(model, args, kwargs)
 
 
 def _count(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:

@@ -51,15 +51,27 @@ class ChannelGroup:
     """Channels that can each be removed, and what must be removed with them.
 
     `width` counts the units of removal; a unit is one channel, or several that are tied together
-    (the same position of every group of a grouped convolution).
+    (the same position of every group of a grouped convolution, the channels of an attention head).
+    `macs_per_unit` counts what each unit costs beside the layers: the products of its attention head.
     """
 
     name: str
     width: int
     members: tuple[Member, ...]
+    macs_per_unit: int = 0
 
     def of_role(self, role: Role) -> tuple[Member, ...]:
         return tuple(member for member in self.members if member.role is role)
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """An integer that a module remembers, such as `num_heads`: `per_unit` for each unit of a group."""
+
+    module: str
+    name: str
+    group: str
+    per_unit: int
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,7 @@ class ChannelGraph:
     groups: tuple[ChannelGroup, ...]
     frozen: tuple[FrozenGroup, ...]
     layers: tuple[Layer, ...]
+    attributes: tuple[Attribute, ...] = ()
     _by_name: dict[str, ChannelGroup] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -126,6 +139,14 @@ class ChannelGraph:
         """Layers whose weight has rows in the group, in order of execution."""
         names = {member.tensor for member in group.of_role(Role.PRODUCER)}
         return tuple(layer for layer in self.layers if layer.weight in names)
+
+    def sizes(self, kept: Kept) -> dict[str, dict[str, int]]:
+        """Module -> attribute -> what it must be for a candidate."""
+        found: dict[str, dict[str, int]] = {}
+        for item in self.attributes:
+            units = len(kept[item.group]) if item.group in kept else self[item.group].width
+            found.setdefault(item.module, {})[item.name] = units * item.per_unit
+        return found
 
     def all_kept(self) -> dict[str, Tensor]:
         """The dense network as a candidate: every channel of every group."""

@@ -15,11 +15,14 @@ from torch import fx
 from autoprune.graph.operators_elementwise import ELEMENTWISE, elementwise
 from autoprune.graph.operators_layers import LAYERS
 from autoprune.graph.operators_movement import MOVEMENT
+from autoprune.graph.operators_products import PRODUCTS
 from autoprune.graph.operators_space import SPACE
 from autoprune.graph.trace import Call, Rule, Trace, Value, is_constant, operator_name
 
 RULES: Mapping[str, Rule] = {
-    f"aten.{name}": rule for table in (LAYERS, MOVEMENT, SPACE, ELEMENTWISE) for name, rule in table.items()
+    f"aten.{name}": rule
+    for table in (LAYERS, MOVEMENT, SPACE, PRODUCTS, ELEMENTWISE)
+    for name, rule in table.items()
 }
 
 
@@ -27,7 +30,7 @@ def apply_rule(node: fx.Node, trace: Trace) -> Value:
     """Labels of the outputs of one `call_function` node."""
     if node.target is python_operator.getitem:
         source = trace.values.get(node.args[0])  # type: ignore[arg-type]
-        return source[node.args[1]] if isinstance(source, list) else None  # type: ignore[index]
+        return source[node.args[1]] if isinstance(source, (list, tuple)) else None  # type: ignore[index]
     return _rule_of(node)(Call(node, trace))
 
 
@@ -52,6 +55,6 @@ def _overloads(name: str) -> object:
 
 
 def _unknown(call: Call) -> Value:
-    if call.operator.startswith("aten._assert") or all(map(is_constant, call.inputs())):
+    if call.operator.startswith("aten._assert") or all(map(is_constant, call.raw_inputs())):
         return call.constants()
     return call.give_up("is not known to keep channels apart")

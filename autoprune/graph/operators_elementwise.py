@@ -6,15 +6,59 @@ import torch
 from torch import Tensor
 
 from autoprune.graph.labels import CONSTANT, Labels
-from autoprune.graph.trace import Call, Rule, Value, names
+from autoprune.graph.spread import narrowed, varying
+from autoprune.graph.trace import Call, One, Rule, Value, names
 
 
 def elementwise(call: Call) -> Value:
     """Broadcast all tensor inputs and unite their labels along the one channel dimension."""
-    inputs = call.inputs()
     if not call.shapes:
         return None
-    return combine(call, inputs, call.shape)
+    raw = call.raw_inputs()
+    if len({dim - value.ndim for value in raw for dim in _dims(value)}) > 1:
+        return combine_spread(call, [value.expanded() for value in raw], call.shape)
+    return combine(call, call.inputs(), call.shape)
+
+
+def _dims(value: One) -> list[int]:
+    if isinstance(value, Labels):
+        return [] if value.dim is None else [value.dim]
+    return varying(value.tensor)
+
+
+def combine_spread(call: Call, inputs: list[Tensor], shape: tuple[int, ...]) -> One:
+    """The same for labels (int64) that vary along several dimensions, each of its own rank."""
+    inputs = [labels.reshape((1,) * (len(shape) - labels.dim()) + tuple(labels.shape)) for labels in inputs]
+    whole = [labels for labels in inputs if tuple(labels.shape) == shape and bool((labels != CONSTANT).any())]
+    if not whole:
+        # An outer product: no input has all the channels.
+        return combine(call, call.inputs(), shape)
+    # After the unions all are alike: the one that varies least says so best.
+    main: One | None = call.spread(min(whole, key=lambda labels: len(varying(labels))))
+    for other in inputs:
+        if main is not None:
+            main = _meet_spread(call, main, other)
+    if main is None:
+        for labels in inputs:
+            call.freeze(labels, "meets channels along another dimension")
+        return Labels.uniform(shape)
+    return main
+
+
+def _meet_spread(call: Call, main: One, other: Tensor) -> One | None:
+    """`main`, of the result's size, after it met `other`; None where all of it must stay."""
+    labels = main.expanded()
+    along = varying(labels)
+    if bool((other == CONSTANT).all()):
+        # What is a constant of its own along channels keeps their number.
+        return call.whole(main, [dim for dim in along if other.size(dim) > 1])
+    if any(other.size(dim) == 1 for dim in along):
+        # One value serves many channels: it must stay, and so must the places it has.
+        call.freeze(other, "broadcasts it over channels")
+        return call.whole(main, varying(other))
+    still = [d for d in range(labels.dim()) if d not in along and d not in varying(other)]
+    call.unite(narrowed(labels, still), narrowed(other, still))
+    return call.spread(torch.where(labels == CONSTANT, other, labels)) if bool((labels == 0).any()) else main
 
 
 def combine(call: Call, inputs: list[Labels], shape: tuple[int, ...]) -> Labels:
@@ -69,7 +113,7 @@ def gated(call: Call) -> Value:
 
 def same_size(call: Call) -> Value:
     """New values on the size of the input, which follows the input when it is pruned."""
-    return call.like(call.inputs()[0])
+    return call.like(call.raw_inputs()[0])
 
 
 def overwrite(call: Call) -> Value:

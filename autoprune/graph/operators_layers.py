@@ -115,7 +115,7 @@ def prelu(call: Call) -> Value:
 
 def _columns(call: Call, name: str, dim: int) -> Tensor | None:
     """Labels of the input's channels, shape (in_channels,); None when they run along another dimension."""
-    return call.labels(name).vector_along(dim)
+    return call.labels_along(name, dim)
 
 
 def _stay_dense(call: Call, dim: int, weight: str | None) -> Value:

@@ -10,35 +10,54 @@ from torch import Tensor, fx
 from torch.nn import functional
 
 from autoprune.graph.labels import Labels
-from autoprune.graph.trace import Call, Rule, Value, names
+from autoprune.graph.spread import Spread, tied, varying
+from autoprune.graph.trace import Call, One, Reshape, Rule, Value, names
 
 
 def moved(call: Call) -> Value:
     """Run the operator itself on the labels."""
-    return _settle_all(call, call.node.target(*_on_labels(call, call.node.args), **call.node.kwargs))  # type: ignore[operator]
+    return _spread_all(call, call.node.target(*_on_labels(call, call.node.args), **call.node.kwargs))  # type: ignore[operator]
 
 
 def reshaped(call: Call) -> Value:
-    labels = call.labels("self").expanded()
-    if labels.numel() != math.prod(call.shape):
+    value = call.raw("self")
+    if value.expanded().numel() != math.prod(call.shape):
         return call.give_up("reads elements as another type")
-    return call.settle(labels.reshape(call.shape))
+    result = call.spread(value.expanded().reshape(call.shape))
+    for side in (value, result):
+        if isinstance(side, Spread):
+            call.trace.reshapes.append(Reshape(call.module, side.tensor))
+    return result
+
+
+def concatenated(call: Call) -> Value:
+    """cat: side by side along the channels; along places, the channels of all inputs are tied."""
+    inputs = [call.raw_of(node) for node in call.arg("tensors")]
+    along = {dim for value in inputs for dim in varying(value.expanded())}
+    dim = call.arg("dim", 0) % max(len(call.shape), 1)
+    if not along or dim in along:
+        return moved(call)
+    joined = call.node.target(*_on_labels(call, call.node.args), **call.node.kwargs)  # type: ignore[operator]
+    return call.spread(tied(joined, [dim], call.trace.ledger, f"{call.where} meets a constant"))
 
 
 def kept_apart(argument: str, why: str) -> Rule:
     """A rule for operators that move data, unless along the channels: `argument` names their dimensions."""
 
     def rule(call: Call) -> Value:
-        dims = call.arg(argument)
-        dims = [dims] if isinstance(dims, int) else list(dims or range(call.labels("self").ndim))
-        return call.give_up(why) if call.labels("self").varies_along(*dims) else moved(call)
+        value, dims = call.raw("self"), call.arg(argument)
+        dims = [dims] if isinstance(dims, int) else list(dims or range(value.ndim))
+        whole = call.whole(value, dims)
+        return call.give_up(why) if whole is None else _moved_alone(call, whole)
 
     return rule
 
 
 def split(call: Call) -> Value:
     """chunk, split, unbind: equal parts along the channels are tied position by position."""
-    labels, dim = call.labels("self"), call.arg("dim", 0)
+    labels, dim = call.raw("self"), call.arg("dim", 0)
+    if isinstance(labels, Spread):
+        return _apart(call, labels, dim, "splits channels into parts")
     if labels.varies_along(dim):
         sizes = {shape[dim] for shape in call.shapes}
         if len(sizes) > 1:
@@ -48,14 +67,20 @@ def split(call: Call) -> Value:
 
 
 def unbind(call: Call) -> Value:
-    if call.labels("self").varies_along(call.arg("dim", 0)):
-        return call.give_up("takes single channels")
-    return moved(call)
+    return _apart(call, call.raw("self"), call.arg("dim", 0), "takes single channels")
+
+
+def _apart(call: Call, value: One, dim: int, why: str) -> Value:
+    """Take the input apart along `dim`, which must be whole."""
+    whole = call.whole(value, [dim])
+    return call.give_up(why) if whole is None else _moved_alone(call, whole)
 
 
 def slice_(call: Call) -> Value:
     """A slice along the channels counts as a split when its sisters complete it to equal parts."""
-    labels, dim = call.labels("self"), call.arg("dim", 0)
+    labels, dim = call.raw("self"), call.arg("dim", 0)
+    if isinstance(labels, Spread):
+        return moved(call) if call.shape == labels.shape else _apart(call, labels, dim, "cuts channels")
     if not labels.varies_along(dim) or call.shape == labels.shape:
         return moved(call)
     parts = _equal_parts(call, labels.shape[dim], dim)
@@ -88,22 +113,24 @@ def _tie_parts(call: Call, vector: Tensor, parts: int) -> None:
 
 def indexed(call: Call) -> Value:
     """x[..., index]: the index is unknown here, but where labels do not vary it does not matter."""
-    labels, indices = call.labels("self"), call.arg("indices")
-    if labels.varies_along(*(dim for dim, index in enumerate(indices) if index is not None)):
+    indices = call.arg("indices")
+    labels = call.whole(call.raw("self"), [dim for dim, index in enumerate(indices) if index is not None])
+    if labels is None:
         return call.give_up("picks channels by index")
     known = [None if index is None else _zeros_like(index) for index in indices]
     if any(index is not None and index.dtype == torch.bool for index in known):
         return call.give_up("picks elements by a mask")
-    return call.settle(torch.ops.aten.index.Tensor(labels.expanded(), known))
+    return call.spread(torch.ops.aten.index.Tensor(labels.expanded(), known))
 
 
 def gathered(call: Call) -> Value:
     """gather, index_select along `dim`."""
-    labels, dim = call.labels("self"), call.arg("dim")
-    if labels.varies_along(dim):
+    dim = call.arg("dim")
+    labels = call.whole(call.raw("self"), [dim])
+    if labels is None:
         return call.give_up("picks channels by index")
     index = _zeros_like(call.arg("index"))
-    return call.settle(call.node.target(labels.expanded(), dim, index))  # type: ignore[operator]
+    return call.spread(call.node.target(labels.expanded(), dim, index))  # type: ignore[operator]
 
 
 def padded(call: Call) -> Value:
@@ -162,14 +189,20 @@ def channel_shuffle(call: Call) -> Value:
     return call.settle(split_channels.transpose(1, 2).reshape(call.shape))
 
 
+def _moved_alone(call: Call, value: One) -> Value:
+    """Run the operator on these labels in place of its input's."""
+    _, *others = call.node.args
+    return _spread_all(call, call.node.target(value.expanded(), *others, **call.node.kwargs))  # type: ignore[operator]
+
+
 def _on_labels(call: Call, argument: Any) -> Any:
-    return fx.map_arg(argument, lambda node: call.labels_of(node).expanded())
+    return fx.map_arg(argument, lambda node: call.raw_of(node).expanded())
 
 
-def _settle_all(call: Call, result: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Value:
+def _spread_all(call: Call, result: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Value:
     if isinstance(result, Tensor):
-        return call.settle(result)
-    return [call.settle(item) for item in result]
+        return call.spread(result)
+    return [call.spread(item) for item in result]
 
 
 def _zeros_like(index: fx.Node) -> Tensor:
@@ -179,7 +212,7 @@ def _zeros_like(index: fx.Node) -> Tensor:
 
 
 _MOVED = names(
-    "permute transpose t numpy_T adjoint mT squeeze unsqueeze expand expand_as cat concat concatenate "
+    "permute transpose t numpy_T adjoint mT squeeze unsqueeze expand expand_as "
     "stack hstack vstack repeat repeat_interleave flip movedim swapaxes swapdims broadcast_to tile "
     "numpy_T rot90"
 )
@@ -196,6 +229,7 @@ MOVEMENT: dict[str, Rule] = {
     **dict.fromkeys(
         ("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_chunk", "unsafe_split"), split
     ),
+    **dict.fromkeys(("cat", "concat", "concatenate"), concatenated),
     "unbind": unbind,
     "slice": slice_,
     "narrow": kept_apart("dim", "cuts channels at a fixed place"),

@@ -1,4 +1,4 @@
-"""Rules for operators that work over some dimensions: reductions, pools, norms, softmax, products.
+"""Rules for operators that work over some dimensions: reductions, pools, norms, softmax.
 
 Over dimensions without labels the channels pass; over the channels they are mixed and stay dense.
 """
@@ -8,16 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from autoprune.graph.labels import Labels
 from autoprune.graph.operators_elementwise import elementwise
-from autoprune.graph.trace import Call, Rule, Value, names
+from autoprune.graph.trace import Call, One, Rule, Value, names
 
-Dims = Callable[[Call, Labels], list[int]]
+Dims = Callable[[Call, One], list[int]]
 
 _MIXES = "mixes channels"
 
 
-def _named_dims(call: Call, labels: Labels) -> list[int]:
+def _named_dims(call: Call, labels: One) -> list[int]:
     """The `dim` argument; all dimensions when there is none."""
     dims = call.arg("dim")
     if dims is None or dims == []:
@@ -25,17 +24,17 @@ def _named_dims(call: Call, labels: Labels) -> list[int]:
     return [dims] if isinstance(dims, int) else list(dims)
 
 
-def _normalised_dims(call: Call, labels: Labels) -> list[int]:
+def _normalised_dims(call: Call, labels: One) -> list[int]:
     return list(range(-len(call.arg("normalized_shape")), 0))
 
 
-def _spatial_dims(call: Call, labels: Labels) -> list[int]:
+def _spatial_dims(call: Call, labels: One) -> list[int]:
     """The last one, two or three dimensions, from the operator's name ('max_pool2d')."""
     found = re.search(r"([123])d", call.operator)
     return list(range(-int(found.group(1)), 0)) if found else list(range(2, labels.ndim))
 
 
-def _all_but_batch(call: Call, labels: Labels) -> list[int]:
+def _all_but_batch(call: Call, labels: One) -> list[int]:
     return list(range(1, labels.ndim))
 
 
@@ -43,8 +42,9 @@ def over(dims_of: Dims) -> Rule:
     """Rule of an operator that keeps the rank and mixes along `dims_of` its first input."""
 
     def rule(call: Call) -> Value:
-        first, *_ = call.inputs()
-        return call.give_up(_MIXES) if first.varies_along(*dims_of(call, first)) else call.like(first)
+        first, *_ = call.raw_inputs()
+        whole = call.whole(first, dims_of(call, first))
+        return call.give_up(_MIXES) if whole is None else call.like(whole)
 
     return rule
 
@@ -53,25 +53,21 @@ def reduction(call: Call) -> Value:
     """mean, sum, amax, ...: the reduced dimensions go, or stay with size 1."""
     if "other" in call.arguments:
         return elementwise(call)  # max and min of two tensors
-    first, *_ = call.inputs()
+    first, *_ = call.raw_inputs()
     dims = sorted({dim % max(first.ndim, 1) for dim in _named_dims(call, first)}, reverse=True)
-    if first.varies_along(*dims):
+    whole = call.whole(first, dims)
+    if whole is None:
         return call.give_up(_MIXES)
-    labels = first.expanded()
+    labels = whole.expanded()
     for dim in dims:
         if labels.dim():
             labels = labels.narrow(dim, 0, 1) if call.arg("keepdim", False) else labels.select(dim, 0)
-    settled = call.settle(labels)
-    return settled if len(call.shapes) == 1 else [settled for _ in call.shapes]
+    result = call.spread(labels)
+    return result if len(call.shapes) == 1 else [result for _ in call.shapes]
 
 
 def mixing(call: Call) -> Value:
     return call.give_up(_MIXES)
-
-
-def layer_norm(call: Call) -> Value:
-    first = call.labels("input")
-    return call.give_up(_MIXES) if first.varies_along(*_normalised_dims(call, first)) else call.like(first)
 
 
 _REDUCTIONS = names(
@@ -99,20 +95,15 @@ _UPSAMPLES = [
         "bicubic2d trilinear3d bilinear2d_aa bicubic2d_aa"
     )
 ]
-_PRODUCTS = names(
-    "matmul mm bmm addmm baddbmm mv dot einsum scaled_dot_product_attention _scaled_dot_product_attention "
-    "bilinear cdist outer multi_head_attention"
-)
+_MIXING = names("mm addmm mv dot bilinear cdist outer multi_head_attention")
 
 SPACE: dict[str, Rule] = {
     **dict.fromkeys(_REDUCTIONS, reduction),
     **dict.fromkeys(_ALONG, over(_named_dims)),
     **dict.fromkeys(_POOLS, over(_spatial_dims)),
     **dict.fromkeys(_UPSAMPLES, over(_spatial_dims)),
-    **dict.fromkeys(_PRODUCTS, mixing),
-    "layer_norm": layer_norm,
-    "native_layer_norm": layer_norm,
-    "rms_norm": layer_norm,
+    **dict.fromkeys(_MIXING, mixing),
+    **dict.fromkeys(names("layer_norm native_layer_norm rms_norm"), over(_normalised_dims)),
     "group_norm": over(_all_but_batch),
     "native_group_norm": over(_all_but_batch),
 }

@@ -17,6 +17,7 @@ from autoprune.errors import ConfigError, PlanError, unknown_name
 from autoprune.graph.capture import aliases, named_state
 from autoprune.graph.geometry import update_attributes
 from autoprune.graph.groups import ChannelGraph, Kept, Layer, Member, Role
+from autoprune.graph.remembered import set_head_sizes
 
 Sites = dict[tuple[str, int], list[tuple[str, Member]]]
 """(tensor, dimension) -> the groups and members that run along it."""
@@ -123,7 +124,8 @@ class Slicer:
         """Install `tensors` in `module`, a structural copy of the model, and set its modules' sizes.
 
         Can be repeated with another candidate on the same module. A parameter stays a parameter, with
-        the original's `requires_grad`; tied names keep sharing one tensor. `kept` is only validated.
+        the original's `requires_grad`; tied names keep sharing one tensor. `kept` says what modules
+        remember of it beside their tensors; all channels where left out.
         """
         if kept is not None:
             validate_kept(self.graph, kept)
@@ -137,6 +139,7 @@ class Slicer:
         touched = {name.rpartition(".")[0] for first in tensors for name in self._names[first]}
         for path in touched:
             update_attributes(module.get_submodule(path), self.model.get_submodule(path))
+        set_head_sizes(module, self.graph.sizes(kept or {}))
 
     def build(self, kept: Kept, tensors: Mapping[str, Tensor] | None = None) -> nn.Module:
         """A new module of the user's class holding the sliced weights, or `tensors` where given.
@@ -154,6 +157,7 @@ class Slicer:
         module: nn.Module = copy.deepcopy(self.model, memo)
         for name, submodule in _owners(module, {name for first in sliced for name in self._names[first]}):
             update_attributes(submodule, self.model.get_submodule(name))
+        set_head_sizes(module, self.graph.sizes(kept))
         return module
 
 

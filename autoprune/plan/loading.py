@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from autoprune.errors import PlanError, unknown_name
 from autoprune.graph.capture import aliases, named_state
 from autoprune.graph.geometry import update_attributes
+from autoprune.graph.remembered import remembered, set_head_sizes
 from autoprune.graph.slicing import install
 from autoprune.graph.state import persistent_names
 from autoprune.plan.record import Plan, class_name
@@ -32,10 +33,12 @@ def load(model: nn.Module, folder: str | Path) -> nn.Module:
     weights = read_weights(folder, plan)
     state = named_state(model)
     shapes = _sliced_shapes(plan, model, state)
+    _check_attributes(plan, model)
     stored = set(persistent_names(model))
     _check_weights(plan, weights, {name: state[name] for name in stored}, shapes)
     tensors = {name: weights[name] if name in stored else _sliced(plan, name, state[name]) for name in state}
     _install(model, tensors, touched=set(plan.tensors))
+    set_head_sizes(model, plan.attributes)
     return model.eval()
 
 
@@ -56,6 +59,23 @@ def _sliced_shapes(plan: Plan, model: nn.Module, state: Mapping[str, Tensor]) ->
             )
         shapes[name][dim] = len(indices)
     return {name: tuple(shape) for name, shape in shapes.items()}
+
+
+def _check_attributes(plan: Plan, model: nn.Module) -> None:
+    """PlanError unless every attribute counts heads of the fresh model, and none grows."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for path, sizes in plan.attributes.items():
+        if path not in modules:
+            problem = unknown_name("module", path, modules)
+            raise PlanError(f"the plan (of a {plan.model}) does not fit: {problem}")
+        own = remembered(modules[path])
+        for name, value in sizes.items():
+            if name not in own or value > own[name]:
+                raise PlanError(
+                    f"the plan does not fit module '{path}': wanted an attribute '{name[:60]}' of at least "
+                    f"{value} that counts heads, got {own.get(name)}. "
+                    f"Pass a fresh {plan.model}, not yet pruned."
+                )
 
 
 def _check_device(state: Mapping[str, Tensor]) -> None:

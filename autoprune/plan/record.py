@@ -70,6 +70,7 @@ class FineTuning(_Record):
 
 class Plan(_Record):
     """How a network was pruned. `tensors` alone decides the shapes: tensor -> dimension -> kept indices.
+    `attributes` are integers of modules that count attention heads: module -> name -> value.
 
     `kept` says the same per channel group, of the `widths` before pruning. `weights_sha256` ties the plan
     to the weights that were saved with it. `reconstruction` names the method and options where the network
@@ -84,6 +85,7 @@ class Plan(_Record):
     widths: dict[str, Width]
     kept: dict[str, Indices]
     tensors: dict[str, dict[str, Indices]]
+    attributes: dict[str, dict[str, Width]] = {}
     result: Result
     versions: dict[str, str]
     weights_sha256: str = ""
@@ -103,7 +105,7 @@ class Plan(_Record):
     @model_serializer(mode="wrap")
     def _leave_out_what_did_not_happen(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Readers from before these fields refuse those that they do not know.
-        later = ("reconstruction", "fine_tuning")
+        later = ("attributes", "reconstruction", "fine_tuning")
         return {name: value for name, value in dump(self).items() if name not in later or value}
 
     def sites(self) -> Iterator[tuple[str, int, list[int]]]:
@@ -135,6 +137,7 @@ def make_plan(
         widths=graph.widths,
         kept={name: indices.tolist() for name, indices in kept.items()},
         tensors=_kept_indices(model, graph, kept),
+        attributes=graph.sizes(kept),
         result=Result(**{name: getattr(point, name) for name in Result.model_fields}),
         versions=versions(),
         reconstruction=dict(reconstruction or {}),

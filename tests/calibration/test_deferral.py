@@ -63,7 +63,9 @@ def test_a_network_with_promised_layers_computes_the_same(name: str) -> None:
     layers = find_groups(model, (images[:1],)).layers
     dense, handler = model(images), Lazy()
     with FlowTap(model, layers, handler) as tap:
-        torch.testing.assert_close(model(images), dense, rtol=0, atol=0)
+        # The fused attention, which hides its linear maps, rounds differently from its parts.
+        rounding = 1e-6 if name == "heads" else 0
+        torch.testing.assert_close(model(images), dense, rtol=rounding, atol=rounding)
     assert not tap._open and not tap._deferred._makers and not tap._deferred._values
 
 

@@ -38,13 +38,15 @@ def test_watching_changes_nothing_and_sees_each_layer_in_order(name: str) -> Non
     model, images = small.model(), small.images(4)
     layers = find_groups(model, (images[:1],)).layers
     watcher, dense = Watcher(), model(images)
+    # The fused attention, which hides its linear maps, rounds differently from its parts.
+    rounding = 1e-6 if name == "heads" else 0
     with FlowTap(model, layers, watcher) as tap:
-        torch.testing.assert_close(model(images), dense, rtol=0, atol=0)
+        torch.testing.assert_close(model(images), dense, rtol=rounding, atol=rounding)
     assert watcher.calls == [layer.name for layer in layers]
     assert not tap._open, "a branch holds activations: nothing may stay behind"
     seen: list[str] = []
     with LayerTap(model, layers, lambda call: seen.append(call.layer.name)):
-        torch.testing.assert_close(model(images), dense, rtol=0, atol=0)
+        torch.testing.assert_close(model(images), dense, rtol=rounding, atol=rounding)
     assert seen == watcher.calls
 
 

@@ -19,21 +19,29 @@ from torch.utils import _pytree as pytree
 from autoprune.calibration.taps import Function
 from autoprune.data.inputs import Inputs
 from autoprune.errors import ModelError
-from autoprune.reconstruction.casm.trace import Call, Slot, Trace, call_name
+from autoprune.graph.attention import opened
+from autoprune.reconstruction.casm.trace import SIZE_QUERIES, Call, Slot, Trace, call_name
 
 
 @dataclass
 class Cache:
-    """Tensors live at call number `cut`: per image (images, rows per image, ...), or one for all images."""
+    """Tensors live at call number `cut`: per image (images, rows per image, ...), or one for all images.
+
+    `dims` says which dimension of a tensor its images lie along, where that is not the first.
+    """
 
     cut: int = 0
     tensors: dict[int, Tensor] = field(default_factory=dict)
     shared: dict[int, Tensor] = field(default_factory=dict)
+    dims: dict[int, int] = field(default_factory=dict)
 
     def rows(self, index: Tensor) -> dict[int, Tensor]:
         """Values for the chosen images (batch,), as the pass would see them; copies."""
         chosen = {
-            key: value[index.to(value.device)].flatten(0, 1).contiguous(memory_format=_format(value))
+            key: value[index.to(value.device)]
+            .flatten(0, 1)
+            .movedim(0, self.dims.get(key, 0))
+            .contiguous(memory_format=_format(value))
             for key, value in self.tensors.items()
         }
         return {**{key: value.clone() for key, value in self.shared.items()}, **chosen}
@@ -80,6 +88,11 @@ class Replay(TorchFunctionMode):
         self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         number, kwargs = self._number, kwargs or {}
+        if func in SIZE_QUERIES:
+            return func(*args, **kwargs)
+        if (inside := opened(func, args, kwargs)) is not None:
+            with self:
+                return inside(*args, **kwargs)
         if number >= self.end:
             raise _End
         call = self._expected(number, func)
@@ -154,8 +167,10 @@ def advance(network: nn.Module, trace: Trace, cache: Cache, inputs: Inputs, cut:
             parts[key].append(objects[key].detach())
     later = Cache(cut)
     for key, values in parts.items():
-        if _per_image(trace, key):
-            later.tensors[key] = torch.cat([_by_image(trace, key, value) for value in values])
+        dim = _image_dim(trace, key)
+        if dim is not None:
+            later.tensors[key] = torch.cat([_by_image(trace, key, value, dim) for value in values])
+            later.dims[key] = dim
         else:
             later.shared[key] = values[0].clone()
     return later
@@ -167,13 +182,14 @@ def in_order(images: int, batch: int) -> Iterator[Tensor]:
         yield torch.arange(start, min(start + batch, images))
 
 
-def _per_image(trace: Trace, key: int) -> bool:
-    growth = trace.growth[key]
-    return bool(growth) and growth[0] > 0
+def _image_dim(trace: Trace, key: int) -> int | None:
+    """The dimension that images lie along; None for what is the same for all."""
+    return next((dim for dim, grown in enumerate(trace.growth[key]) if grown > 0), None)
 
 
-def _by_image(trace: Trace, key: int, value: Tensor) -> Tensor:
-    return value.reshape(-1, trace.growth[key][0], *value.shape[1:])
+def _by_image(trace: Trace, key: int, value: Tensor, dim: int) -> Tensor:
+    first = value.movedim(dim, 0)
+    return first.reshape(-1, trace.growth[key][dim], *first.shape[1:])
 
 
 def _format(value: Tensor) -> torch.memory_format:

@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 from autoprune.calibration.flow import SUMS
 from autoprune.calibration.taps import Function, LayerTap
 from autoprune.data.inputs import Inputs
+from autoprune.graph.attention import opened
 from autoprune.graph.groups import Layer
 
 _SMALL, _LARGE = 2, 3
@@ -150,6 +151,14 @@ class _Objects:
         return self.keys[id(tensor)]
 
 
+SIZE_QUERIES: set[Function] = {
+    Tensor.dim,
+    Tensor.size,
+    *(getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "is_nested")),
+}
+"""Not counted as calls: stand-ins answer them, and an attention that has lost heads asks other ones."""
+
+
 class Recorder(LayerTap):
     """Watches one forward pass."""
 
@@ -170,6 +179,11 @@ class Recorder(LayerTap):
         self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func in SIZE_QUERIES:
+            return func(*args, **kwargs)
+        if (inside := opened(func, args, kwargs)) is not None:
+            with self:
+                return inside(*args, **kwargs)
         match = self._match(func, args, kwargs)
         read = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         keys = tuple(self._objects.key(tensor) for tensor in read)

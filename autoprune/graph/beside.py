@@ -1,0 +1,52 @@
+"""What a group's units mean beside their tensors: MACs of products, and integers that modules remember."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from autoprune.graph.groups import Attribute, ChannelGroup
+from autoprune.graph.labels import Classes
+from autoprune.graph.spread import class_numbers
+from autoprune.graph.trace import Trace
+
+
+def macs_of_classes(trace: Trace, classes: Classes) -> np.ndarray:
+    """MACs that each class of labels costs in products of activations, int64."""
+    macs = np.zeros(len(classes.frozen), dtype=np.int64)
+    for item in trace.products:
+        np.add.at(macs, classes.index[item.vector.numpy()], item.macs)
+    return macs
+
+
+def find_attributes(
+    trace: Trace, classes: Classes, groups: Sequence[ChannelGroup], atoms: Sequence[np.ndarray]
+) -> list[Attribute]:
+    """Integers of the modules that reshape a group's channels to heads, or back.
+
+    A module that reshapes several groups so is left out: which of them an integer counts is not known,
+    and rule 1 decides.
+    """
+    numbers = np.full(len(classes.frozen), -1, dtype=np.int64)
+    for number, own in enumerate(atoms):
+        numbers[own] = number
+    found = []
+    for module, touched in _groups_reshaped(trace, classes, numbers).items():
+        if len(touched) == 1:
+            group = groups[touched.pop()]
+            sizes = trace.program.sizes[module].items()
+            exact = [(name, value // group.width) for name, value in sizes if value % group.width == 0]
+            found += [Attribute(module, name, group.name, each) for name, each in exact]
+    return found
+
+
+def _groups_reshaped(trace: Trace, classes: Classes, numbers: np.ndarray) -> dict[str, set[int]]:
+    """Module that remembers sizes -> the groups, by number, whose channels it reshapes."""
+    reshaped: dict[str, set[int]] = defaultdict(set)
+    for item in trace.reshapes:
+        if item.module in trace.program.sizes:
+            touched = np.unique(numbers[class_numbers(item.labels, classes).numpy()])
+            reshaped[item.module] |= set(touched[touched >= 0].tolist())
+    return reshaped

@@ -1,0 +1,48 @@
+"""Integers about attention heads that modules remember beside their tensors: which, and how they are set.
+
+Only these names are ever read or written, so that a plan of others cannot set anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from autoprune.graph.attention import exchange
+
+HEAD_SIZES = frozenset(
+    (
+        # How many heads there are.
+        *("num_heads", "n_heads", "n_head", "nhead", "heads", "num_attention_heads"),
+        *("num_kv_heads", "num_key_value_heads", "kv_num_heads"),
+        # How many channels all heads have together.
+        *("attn_dim", "inner_dim", "all_head_dim", "all_head_size", "dim_attn", "attention_head_dim"),
+        *("val_attn_dim", "out_dim_attn"),
+    )
+)
+
+
+def head_sizes(model: nn.Module) -> dict[str, dict[str, int]]:
+    """Module -> attribute -> value, for the modules that remember any."""
+    found = {path: remembered(module) for path, module in model.named_modules()}
+    return {path: sizes for path, sizes in found.items() if sizes}
+
+
+def remembered(module: nn.Module) -> dict[str, int]:
+    own = vars(module)
+    return {name: own[name] for name in sorted(HEAD_SIZES & own.keys()) if type(own[name]) is int}
+
+
+def set_head_sizes(model: nn.Module, sizes: Mapping[str, Mapping[str, int]]) -> None:
+    """Set attributes of modules; an `nn.MultiheadAttention` is exchanged for one that can lose heads.
+
+    Also where it keeps all: the fused one rounds differently, and what a candidate computes must not depend
+    on the candidates that a network held before.
+    """
+    for path, values in sizes.items():
+        module = model.get_submodule(path)
+        if type(module) is nn.MultiheadAttention:
+            module = exchange(model, path, module)
+        for name, value in values.items():
+            setattr(module, name, value)
