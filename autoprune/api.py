@@ -37,6 +37,8 @@ def search(
     trials: int = 100,
     timeout: float | None = None,
     budget: Mapping[str, float | int] | None = None,
+    objective: str = "macs",
+    latency_batch: int = 1,
     multiple_of: int = 1,
     min_kept: float = 0.05,
     ignore: Sequence[str] = (),
@@ -67,7 +69,9 @@ def search(
     `calibration`: a tensor (images, ...), or a loader of inputs (tensors, tuples or dicts; labels are
     ignored). `validation`: a loader of (inputs, labels) the network was not trained on, judged by
     accuracy; or `evaluate(model) -> float`, higher is better, in its place. `budget`: any of macs,
-    params, bytes, as a fraction of dense (up to 1) or absolute; hard. `storage`: a path or Optuna URL
+    params, bytes, as a fraction of dense (up to 1) or absolute, and latency_ms; hard. `objective` is the
+    cost that the front runs over: macs, params or latency, measured on `device` in batches of
+    `latency_batch`. `storage`: a path or Optuna URL
     to continue later, with the same `name`; `trials` counts all finished trials of the study.
     `recovery` trains every candidate on `training`, a dataset of (input, label) pairs, as `training_options`
     say (section [training] of a study file); trained weights are kept in the folder `artifacts`, beside the
@@ -79,6 +83,8 @@ def search(
     options = Options(
         trials=trials,
         budget=budget or {},
+        objective=objective,
+        latency_batch=latency_batch,
         multiple_of=multiple_of,
         min_kept=min_kept,
         seed=seed,

@@ -12,7 +12,7 @@ from autoprune.dashboard.documents import DOCUMENTS
 from autoprune.dashboard.note import merged, note_of
 from autoprune.errors import ConfigError
 from autoprune.searching.attributes import IDENTITY
-from autoprune.searching.study import METRICS, front_of
+from autoprune.searching.study import front_of, metrics
 from autoprune.storing.artifacts import Artifacts
 from autoprune.storing.publishing import publish
 
@@ -25,10 +25,11 @@ def describe(study: Study, artifacts: Artifacts) -> Sequence[str]:
     """
     check_installed()
     front, identity = front_of(study), study.user_attrs[IDENTITY]
-    if study.metric_names != METRICS:
+    names = metrics(front.objective)
+    if study.metric_names != names:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            study.set_metric_names(METRICS)
+            study.set_metric_names(names)
     _write_note(study, note_of(front, identity))
     if artifacts.store is None:
         return []

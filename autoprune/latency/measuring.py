@@ -42,9 +42,9 @@ def measure_table(
             if progress is not None:
                 progress()
     whole = [_fastest(Latency.of(sample.whole) for sample in rounds) for rounds in samples]
-    layers = [_layers(rounds) for rounds in samples]
+    layers, tails = ([_parts(r, kind) for r in samples] for kind in ("layers", "tails"))
     spread = statistics.median(latency.spread_ms / latency.ms for latency in whole)
-    return fit(shapes, counts, np.array([latency.ms for latency in whole]), layers, spread)
+    return fit(shapes, counts, np.array([latency.ms for latency in whole]), layers, tails, spread)
 
 
 def _fastest(rounds: Iterable[Latency]) -> Latency:
@@ -52,10 +52,10 @@ def _fastest(rounds: Iterable[Latency]) -> Latency:
     return min(rounds, key=lambda latency: latency.ms)
 
 
-def _layers(rounds: Sequence[Sample]) -> dict[str, float]:
-    """Milliseconds of each layer, likewise."""
-    medians = [{name: statistics.median(times) for name, times in one.layers.items()} for one in rounds]
-    return {name: min(found[name] for found in medians) for name in medians[0]}
+def _parts(rounds: Sequence[Sample], kind: str) -> dict[str, float]:
+    """Milliseconds by layer, likewise."""
+    parts: list[dict[str, list[float]]] = [getattr(one, kind) for one in rounds]
+    return {name: min(statistics.median(part[name]) for part in parts) for name in parts[0]}
 
 
 def first_channels(graph: ChannelGraph, counts: np.ndarray) -> Kept:

@@ -8,10 +8,10 @@ import torch
 
 from autoprune.errors import StudyError
 from autoprune.latency.design import LEVELS
-from autoprune.latency.table import TERMS, Table
+from autoprune.latency.table import TAIL, TERMS, Table
 from autoprune.storing.artifacts import read_tensors
 
-ARRAYS = ("rows", "columns", "ms", "coefficients")
+ARRAYS = ("rows", "columns", "ms", "tails", "coefficients")
 NUMBERS = ("block", "error", "spread")
 
 
@@ -28,6 +28,7 @@ def unpack_table(content: bytes, layers: int) -> Table:
     shapes = {
         **dict.fromkeys(("rows", "columns"), (layers, LEVELS)),
         "ms": (layers, LEVELS, LEVELS),
+        "tails": (layers, TAIL),
         "coefficients": (TERMS,),
         **dict.fromkeys(NUMBERS, ()),
     }
@@ -40,7 +41,6 @@ def unpack_table(content: bytes, layers: int) -> Table:
         raise StudyError(f"{what} should hold times, which are finite and not negative; it is made again.")
     if not all((np.diff(arrays[name]) > 0).all() for name in ("rows", "columns")) or arrays["block"] < 1:
         raise StudyError(f"{what} should hold rising widths; it is made again.")
-    return Table(
-        *(arrays[name] for name in ARRAYS),
-        block=int(arrays["block"]), error=float(arrays["error"]), spread=float(arrays["spread"]),
-    )
+    rows, columns, ms, after, coefficients = (arrays[name] for name in ARRAYS)
+    block, error, spread = (float(arrays[name]) for name in NUMBERS)
+    return Table(rows, columns, ms, after, coefficients, int(block), error, spread)

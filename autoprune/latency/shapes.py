@@ -37,7 +37,7 @@ class LayerShapes:
 
     def padded(self, sizes: np.ndarray, dim: int, block: int) -> np.ndarray:
         """Sizes (n, layers) rounded up to blocks, never beyond the dense ones."""
-        return np.minimum(np.ceil(sizes / block) * block, self.sizes[:, dim])
+        return np.asarray(np.minimum(np.ceil(sizes / block) * block, self.sizes[:, dim]))
 
     def together(self) -> np.ndarray:
         """Whether two groups meet in a layer, one along each dimension, (groups, groups) bool."""

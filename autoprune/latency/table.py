@@ -8,8 +8,8 @@ How far each counts, and what norms, additions and calls cost, is fitted to whol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,7 +19,9 @@ from autoprune.latency.shapes import LayerShapes
 
 BLOCKS = (1, 8, 16, 32, 64)
 TERMS = 5
-"""A constant, layers at their widths, layers at widths rounded up, outputs, layers that were not timed."""
+"""A constant, layers at their widths, layers at widths rounded up, what is between, layers not timed."""
+TAIL = 3
+"""What follows a layer: a constant, per row of the layer, per column of the one that follows."""
 MOST_MARGIN = 0.25
 
 
@@ -27,7 +29,7 @@ MOST_MARGIN = 0.25
 class Table:
     """Knots (layers, LEVELS), rising, and milliseconds (layers, LEVELS, LEVELS); 0 for a layer not timed.
 
-    `coefficients` (TERMS,) turn them into a network's milliseconds. `error` is the relative error of that
+    `tails` (layers, TAIL) are milliseconds of what stands between a layer and the next. `coefficients` (TERMS,) turn them into a network's milliseconds. `error` is the relative error of that
     on the networks it was fitted to (root mean square), `spread` the median distance of the quartiles of
     single calls, relative to their median.
     """
@@ -35,6 +37,7 @@ class Table:
     rows: np.ndarray
     columns: np.ndarray
     ms: np.ndarray
+    tails: np.ndarray
     coefficients: np.ndarray
     block: int
     error: float
@@ -68,18 +71,18 @@ def fit(
     shapes: LayerShapes,
     counts: np.ndarray,
     whole: np.ndarray,
-    layers: Sequence[dict[str, float]],
+    layers: Sequence[Mapping[str, float]],
+    tails: Sequence[Mapping[str, float]],
     spread: float,
 ) -> Table:
-    """From candidates (n, groups): milliseconds of each whole network (n,), and of layers by name."""
+    """From candidates (n, groups): milliseconds of each whole network (n,), of layers by name, and between."""
     rows, columns = shapes.at(counts)
-    grids = []
-    for place, layer in enumerate(shapes.layers):
-        known = all(layer.name in found for found in layers)
-        times = np.array([found[layer.name] for found in layers]) if known else np.zeros(len(counts))
-        grids.append(_grid(rows[:, place], columns[:, place], times))
-    stacked = [np.stack(part) for part in zip(*grids, strict=True)]
-    raw = Table(*stacked, np.zeros(TERMS), 1, 0.0, spread)
+    own, after, following = _times(shapes, layers), _times(shapes, tails), _following(columns)
+    places = range(len(shapes.layers))
+    grids = [_grid(rows[:, place], columns[:, place], own[:, place]) for place in places]
+    tail = [_tail(rows[:, place], following[:, place], after[:, place]) for place in places]
+    knots, between, ms = (np.stack(part) for part in zip(*grids, strict=True))
+    raw = Table(knots, between, ms, np.stack(tail), np.zeros(TERMS), 1, 0.0, spread)
     return min((_calibrated(shapes, raw, counts, whole, block) for block in BLOCKS), key=lambda t: t.error)
 
 
@@ -89,7 +92,7 @@ def _calibrated(
     features = terms(shapes, raw, counts, block)
     found = nonnegative(features, whole)
     error = relative_error(features @ found, whole)
-    return Table(raw.rows, raw.columns, raw.ms, found, block, error, raw.spread)
+    return replace(raw, coefficients=found, block=block, error=error)
 
 
 def terms(shapes: LayerShapes, table: Table, counts: np.ndarray, block: int) -> np.ndarray:
@@ -97,17 +100,34 @@ def terms(shapes: LayerShapes, table: Table, counts: np.ndarray, block: int) -> 
     rows, columns = shapes.at(counts)
     timed = table.ms.any(axis=(1, 2))
     padded = [shapes.padded(sizes, dim, block) for dim, sizes in enumerate((rows, columns))]
-    outputs = rows @ shapes.positions / max(float(shapes.sizes[:, 0] @ shapes.positions), 1.0)
+    between = np.stack([np.ones_like(rows), rows, _following(columns)], axis=2)
     macs = rows * columns @ (shapes.inner * shapes.positions * ~timed)
     dense = float(shapes.sizes.prod(axis=1) @ (shapes.inner * shapes.positions))
     parts = [
         np.ones(len(rows)),
         _interpolated(table, rows, columns),
         _interpolated(table, *padded),
-        outputs,
+        np.einsum("nlt,lt->n", between, table.tails),
         macs / max(dense, 1.0),
     ]
     return np.stack(parts, axis=1)
+
+
+def _times(shapes: LayerShapes, found: Sequence[Mapping[str, float]]) -> np.ndarray:
+    """Milliseconds (n, layers), 0 for a layer that was not seen in all networks."""
+    known = [all(layer.name in one for one in found) for layer in shapes.layers]
+    pairs = list(zip(shapes.layers, known, strict=True))
+    return np.array([[one[layer.name] if seen else 0.0 for layer, seen in pairs] for one in found])
+
+
+def _following(columns: np.ndarray) -> np.ndarray:
+    """Columns (n, layers) of the layer that comes next; none after the last."""
+    return np.concatenate([columns[:, 1:], np.zeros((len(columns), 1))], axis=1)
+
+
+def _tail(rows: np.ndarray, following: np.ndarray, ms: np.ndarray) -> np.ndarray:
+    features = np.stack([np.ones(len(rows)), rows, following], axis=1)
+    return nonnegative(features, np.maximum(ms, 1e-6)) if ms.any() else np.zeros(TAIL)
 
 
 def _grid(rows: np.ndarray, columns: np.ndarray, ms: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

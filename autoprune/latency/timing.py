@@ -51,10 +51,12 @@ class Latency:
 
 @dataclass
 class Sample:
-    """Calls of one network, in milliseconds: whole, and the time spent in each layer, by its name."""
+    """Calls of one network, in milliseconds: whole; in each layer, by its name; and from the end of each
+    layer to the beginning of the next: norms, activations, additions."""
 
-    whole: list[float] = field(default_factory=list)
+    whole: list[float]
     layers: dict[str, list[float]] = field(default_factory=dict)
+    tails: dict[str, list[float]] = field(default_factory=dict)
 
 
 class Timing(Protocol):
@@ -93,7 +95,10 @@ class Timer:
             repeats = _repeats(SAMPLE_SECONDS, expected, LEAST_SAMPLES, MOST_SAMPLES)
             whole = [self._call(network) for _ in range(repeats)]
             apart = [self._apart(network, names) for _ in range(repeats)]
-        return Sample(whole, {name: [times[name] for times in apart] for name in apart[0]})
+        within, after = (
+            {name: [calls[part][name] for calls in apart] for name in apart[0][part]} for part in (0, 1)
+        )
+        return Sample(whole, within, after)
 
     def _warm_up(self, network: nn.Module) -> float:
         """Call until times are steady; the last median, in milliseconds."""
@@ -112,13 +117,14 @@ class Timer:
         _synchronise(self.device)
         return 1e3 * (time.perf_counter() - start)
 
-    def _apart(self, network: nn.Module, names: Mapping[int, str]) -> dict[str, float]:
+    def _apart(self, network: nn.Module, names: Mapping[int, str]) -> tuple[dict[str, float], dict[str, float]]:
         mode = _Layers(names, self.device)
         _synchronise(self.device)
         with mode:
             self.inputs.call(network)
+        end = mode.mark()
         _synchronise(self.device)
-        return mode.spent()
+        return mode.spent(end)
 
     @contextmanager
     def _quiet(self) -> Iterator[None]:
@@ -140,25 +146,30 @@ class _Layers(TorchFunctionMode):
             name = next((self._names[id(a)] for a in (kwargs or {}).values() if id(a) in self._names), None)
         if name is None:
             return func(*args, **(kwargs or {}))
-        start = self._mark()
+        start = self.mark()
         result = func(*args, **(kwargs or {}))
-        self._marks.append((name, start, self._mark()))
+        self._marks.append((name, start, self.mark()))
         return result
 
-    def _mark(self) -> Any:
+    def mark(self) -> Any:
         if not self._cuda:
             return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
         return event
 
-    def spent(self) -> dict[str, float]:
-        """Milliseconds per layer, once the device has finished."""
-        spent: dict[str, float] = {}
-        for name, start, end in self._marks:
-            ms = start.elapsed_time(end) if self._cuda else 1e3 * (end - start)
-            spent[name] = spent.get(name, 0.0) + ms
-        return spent
+    def spent(self, end: Any) -> tuple[dict[str, float], dict[str, float]]:
+        """Milliseconds in each layer and after it, once the device has finished."""
+        layers: dict[str, float] = {}
+        tails: dict[str, float] = {}
+        starts = [start for _, start, _ in self._marks]
+        for (name, start, stop), following in zip(self._marks, [*starts[1:], end], strict=True):
+            layers[name] = layers.get(name, 0.0) + self._between(start, stop)
+            tails[name] = tails.get(name, 0.0) + self._between(stop, following)
+        return layers, tails
+
+    def _between(self, start: Any, end: Any) -> float:
+        return float(start.elapsed_time(end)) if self._cuda else 1e3 * float(end - start)
 
 
 def example_batch(chunks: Sequence[Inputs], size: int) -> Inputs:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from autoprune.data.inputs import leading
 from autoprune.graph.groups import Layer
+from autoprune.latency import Latency
 from autoprune.reconstruction import Bench, Reconstruction
 from autoprune.reconstruction.base import POSITIONS_PER_IMAGE
 from autoprune.reconstruction.remembering import RememberingIndependent
@@ -39,7 +41,8 @@ TRIAL_IMAGES = 1_000
 
 @dataclass(frozen=True, kw_only=True)
 class Ladder:
-    """Makes the evaluators of one task. `readers` are the layers that read pruned channels."""
+    """Makes the evaluators of one task. `readers` are the layers that read pruned channels;
+    `latency` times a network, where a trial does that."""
 
     task: Task
     bench: Bench
@@ -48,13 +51,13 @@ class Ladder:
     data_free: bool
     dense_macs: int
     readers: Sequence[Layer]
+    latency: Callable[[nn.Module], Latency] | None = None
 
     def measuring(self) -> Evaluator:
         """The last rung: what a trial stores."""
         error = self._error(TRIAL_IMAGES)
-        return Evaluator(
-            self.bench, self.reconstruction, self.task.metric, error, batch_norm=self.batch_norm
-        )
+        how = {"batch_norm": self.batch_norm, "latency": self.latency}
+        return Evaluator(self.bench, self.reconstruction, self.task.metric, error, **how)  # type: ignore[arg-type]
 
     def below(self) -> Evaluator:
         """The rung below the measurement: on few images, but as the study restores."""

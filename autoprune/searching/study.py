@@ -18,7 +18,15 @@ from autoprune.errors import StudyError
 from autoprune.searching import attributes as attr
 from autoprune.searching.front import Dense, Front, Point
 from autoprune.searching.space import rates_of
-from autoprune.searching.stored import Described, Finished, read_dense, read_trial, read_widths
+from autoprune.searching.stored import (
+    Described,
+    Finished,
+    read_dense,
+    read_latency_bound,
+    read_objective,
+    read_trial,
+    read_widths,
+)
 from autoprune.storing.reading import read_stored, without_collector
 from autoprune.storing.storages import open_storage
 
@@ -26,7 +34,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
-METRICS = ["accuracy", "macs_ratio"]
+
+
+def metrics(objective: str) -> list[str]:
+    """Names of the two values of a trial: the second is a share of the dense network's cost."""
+    return ["accuracy", f"{objective}_ratio"]
 
 
 def open_study(
@@ -38,14 +50,18 @@ def open_study(
     dense_widths: Mapping[str, int],
     versions: Mapping[str, str],
     frozen: Sequence[Mapping[str, Any]] = (),
+    timed_on: Mapping[str, Any] | None = None,
 ) -> Study:
     """The study of this name, created if absent; StudyError naming the fields if made for another search."""
-    study = _loaded_or_created(storage, name)
+    study = _loaded_or_created(storage, name, str(identity.get("objective", "macs")))
     stored = study.user_attrs
     if attr.IDENTITY not in stored:
         if study.get_trials(deepcopy=False):
             raise StudyError(f"study '{name}' was not made by autoprune; choose another name or storage.")
-        _describe(study, identity, dense(), dense_widths, versions, frozen)
+        found = dense()
+        if timed_on is not None:
+            study.set_user_attr(attr.TIMED_ON, dict(timed_on))
+        _describe(study, identity, found, dense_widths, versions, frozen)
         return study
     check_ours(study)
     changed = differences(stored[attr.IDENTITY], identity)
@@ -57,7 +73,7 @@ def open_study(
     return study
 
 
-def _loaded_or_created(storage: BaseStorage, name: str) -> Study:
+def _loaded_or_created(storage: BaseStorage, name: str, objective: str) -> Study:
     try:
         return optuna.load_study(storage=storage, study_name=name)
     except KeyError:
@@ -67,7 +83,7 @@ def _loaded_or_created(storage: BaseStorage, name: str) -> Study:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names(METRICS)
+        study.set_metric_names(metrics(objective))
     return study
 
 
@@ -81,7 +97,7 @@ def _describe(
 ) -> None:
     study.set_user_attr(attr.SCHEMA_VERSION, attr.SCHEMA)
     study.set_user_attr(attr.VERSIONS, dict(versions))
-    study.set_user_attr(attr.DENSE, vars(dense))
+    study.set_user_attr(attr.DENSE, {n: v for n, v in vars(dense).items() if v is not None})
     study.set_user_attr(attr.DENSE_WIDTHS, dict(dense_widths))
     study.set_user_attr(attr.FROZEN, [dict(group) for group in frozen])
     # Last: its presence says that the description is complete.
@@ -118,7 +134,8 @@ def read_front(storage: str, name: str) -> Front:
             return front_of(stored_study(storage, name))
         check_ours(study)
         dense, widths = read_dense(study), read_widths(study)
-        return Front(name, dense, [point_of(trial, dense, widths) for trial in study.finished])
+        points = [point_of(trial, dense, widths) for trial in study.finished]
+        return Front(name, dense, points, read_objective(study), read_latency_bound(study))
 
 
 def stored_study(storage: str, name: str) -> Study:
@@ -145,13 +162,15 @@ def front_of(study: Study) -> Front:
     for trial in trials:
         if trial.number not in known:
             known[trial.number] = point_of(trial, dense, widths)
-    return Front(study.study_name, dense, [known[trial.number] for trial in trials])
+    points = [known[trial.number] for trial in trials]
+    return Front(study.study_name, dense, points, read_objective(study), read_latency_bound(study))
 
 
 def point_of(trial: Finished, dense: Dense, dense_widths: Mapping[str, int]) -> Point:
     """What a finished trial says; StudyError where it is damaged."""
     stored = read_trial(trial, dense_widths)
     assert trial.values is not None, "read_trial refuses a trial without"
+    timed = stored.latency
     return Point(
         trial=trial.number,
         macs=stored.costs.macs,
@@ -168,6 +187,9 @@ def point_of(trial: Finished, dense: Dense, dense_widths: Mapping[str, int]) -> 
         criterion=stored.criterion,
         kept=_Masks(stored.kept, stored.widths),
         proxies=stored.proxies,
+        latency_ms=None if timed is None else timed.ms,
+        latency_spread_ms=None if timed is None else timed.spread_ms,
+        latency_predicted_ms=None if timed is None else timed.predicted_ms,
     )
 
 
