@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoprune.cli.build import choose
+from autoprune.cli.choosing import as_searched, choose
 from autoprune.cli.options import Device, Json, Quiet, Storage, Study, read_study
 from autoprune.cli.output import print_json, working
 from autoprune.cli.progress import make_progress
@@ -17,6 +17,7 @@ from autoprune.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
+    from autoprune.cli.choosing import Bounds
     from autoprune.config import StudyConfig
     from autoprune.exporting import Exported
     from autoprune.progress import Progress
@@ -44,6 +45,10 @@ Params = Annotated[
     float | None,
     typer.Option(metavar="R", help="Parameters at most: up to 1 a fraction of dense, above absolute."),
 ]
+LatencyMs = Annotated[
+    float | None,
+    typer.Option(metavar="MS", help="Milliseconds at most, measured median and spread together."),
+]
 Trial = Annotated[int | None, typer.Option(metavar="N", help="This trial, whatever it costs.")]
 PlanFolder = Annotated[
     Path | None,
@@ -63,6 +68,7 @@ def export(
     out: File,
     macs: Macs = None,
     params: Params = None,
+    latency_ms: LatencyMs = None,
     trial: Trial = None,
     plan: PlanFolder = None,
     batch: Batch = DYNAMIC,
@@ -74,7 +80,7 @@ def export(
 ) -> None:
     """Write a pruned network as one file for other runtimes, and check it against PyTorch.
 
-    Which network: the most accurate one within --macs and --params, a --trial,
+    Which network: the most accurate one within --macs, --params, --latency-ms, a --trial,
     or what 'autoprune build' or 'finetune' saved in --plan DIR.
 
     --to onnx: for ONNX Runtime and most accelerators; needs
@@ -93,13 +99,15 @@ def export(
     from autoprune.exporting import check_export, export
 
     config = read_study(study, storage=storage)
-    check_choice(macs, params, trial, plan)
+    given = {"macs": macs, "params": params, "latency_ms": latency_ms}
+    bounds = {name: value for name, value in given.items() if value is not None}
+    check_choice(bounds, trial, plan)
     size = read_batch(batch)
     check_export(out, to.value, batch=size, force=force)
     with working():
         if plan is None:
             session, network, facts = from_study(
-                config, macs, params, trial, device=device, progress=make_progress(quiet)
+                config, bounds, trial, device=device, progress=make_progress(quiet)
             )
         else:
             session, network, facts = from_plan(config, plan, device=device, progress=make_progress(quiet))
@@ -111,15 +119,16 @@ def export(
         typer.echo(sentence(exported, facts))
 
 
-def check_choice(macs: float | None, params: float | None, trial: int | None, plan: Path | None) -> None:
-    within = macs is not None or params is not None
-    ways = [within, trial is not None, plan is not None]
+def check_choice(bounds: Bounds, trial: int | None, plan: Path | None) -> None:
+    ways = [bool(bounds), trial is not None, plan is not None]
     if sum(ways) == 0:
         raise ConfigError(
-            "export needs --macs R, --params R, --trial N or --plan DIR, for instance --macs 0.5."
+            "export needs --macs R, --params R, --latency-ms MS, --trial N or --plan DIR, for instance "
+            "--macs 0.5."
         )
     if sum(ways) > 1:
-        raise ConfigError("--plan, --trial and a budget (--macs, --params) each name one network; give one.")
+        text = "--plan, --trial and a budget (--macs, --params, --latency-ms) each name one network; give one."
+        raise ConfigError(text)
 
 
 def read_batch(text: str) -> int | None:
@@ -133,8 +142,7 @@ def read_batch(text: str) -> int | None:
 
 def from_study(
     config: StudyConfig,
-    macs: float | None,
-    params: float | None,
+    bounds: Bounds,
     trial: int | None,
     *,
     device: str | None,
@@ -146,7 +154,8 @@ def from_study(
     from autoprune.storing.storages import open_storage
 
     # From storage alone, so that a budget out of reach is known before the model is loaded.
-    wanted = choose(read_front(config.storage, config.name), macs, params, trial)
+    front = read_front(config.storage, config.name)
+    wanted, config = choose(front, bounds, trial), as_searched(config, front)
     opened = open_storage(config.storage, create=False)
     session = Session.open(config, device=device, progress=progress, storage=opened)
     point = session.front().of_trial(wanted.trial)

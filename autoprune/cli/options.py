@@ -26,13 +26,27 @@ Device = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Device to compute on: cpu, cuda, cuda:1, ...", show_default="cpu"),
 ]
+Cost = Annotated[
+    str | None,
+    typer.Option(
+        "--cost",
+        metavar="NAME",
+        help="What the front runs over: macs, params or latency; the study's objective by default.",
+        show_default=False,
+    ),
+]
 
 
 def read_study(
-    path: Path, *, storage: str | None = None, trials: int | None = None, seed: int | None = None
+    path: Path,
+    *,
+    storage: str | None = None,
+    trials: int | None = None,
+    seed: int | None = None,
+    objective: str | None = None,
 ) -> StudyConfig:
     """The study file with what the command line overrides."""
     config = load_study(path)
-    given = {"trials": trials, "seed": seed}
+    given = {"trials": trials, "seed": seed, "objective": objective}
     search = config.search.model_copy(update={name: v for name, v in given.items() if v is not None})
     return config.model_copy(update={"search": search, "storage": storage or config.storage})

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from autoprune.cli.output import percent, printable
 from autoprune.config import mask_url
-from autoprune.searching.front import Front, Point
+from autoprune.searching.front import Dense, Front, Point
 from autoprune.searching.overview import Overview
 
 if TYPE_CHECKING:
@@ -23,19 +23,33 @@ def front_table(front: Front) -> Table:
     """The front, cheapest first, with the dense network as the last row."""
     title = f"{front.study}: {len(front)} points of {len(front.trials)} finished trials"
     caption = "Accuracies are of the validation split; 'before' is without reconstruction."
-    table = _table(title, "\n".join([caption, *_trust(front)]))
+    table = _table(title, "\n".join([caption, *_trust(front), *_too_slow(front)]))
+    timed = front.dense.latency_ms is not None
     table.add_column("trial", justify="right")
     for name in ("accuracy", "before", "MACs", "of dense", "params", "of dense", "batch removal"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("criterion")
+    for name in ("ms", "spread", "predicted") if timed else ():
+        table.add_column(name, justify="right", no_wrap=True)
     for point in front:
-        table.add_row(*_cells(point))
+        table.add_row(*_cells(point), *(_latency(point) if timed else ()))
     dense = front.dense
+    costs = (f"{dense.macs:,}", "100 %", f"{dense.params:,}", "100 %")
     table.add_section()
-    table.add_row(
-        "dense", percent(dense.accuracy), "", f"{dense.macs:,}", "100 %", f"{dense.params:,}", "100 %", "", ""
-    )
+    table.add_row("dense", percent(dense.accuracy), "", *costs, "", "", *(_latency(dense) if timed else ()))
     return table
+
+
+def _latency(of: Dense | Point) -> list[str]:
+    names = ("latency_ms", "latency_spread_ms", "latency_predicted_ms")
+    return ["" if (ms := getattr(of, name, None)) is None else f"{ms:.2f}" for name in names]
+
+
+def _too_slow(front: Front) -> list[str]:
+    if not (slow := front.too_slow):
+        return []
+    bound = front.latency_bound
+    return [f"{len(slow)} trials were measured above the budget of {bound:g} ms and are not on the front."]
 
 
 def _trust(front: Front) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 
-from autoprune.searching.front import Front, Point
+from autoprune.searching.front import Dense, Front, Point
 
 
 def as_json(front: Front) -> str:
@@ -23,10 +23,12 @@ DOCUMENTS: Mapping[str, Callable[[Front], str]] = {"front.json": as_json, "front
 
 def front_table(front: Front) -> str:
     """A Markdown table, cheapest first, with the dense network as the last row."""
-    head = ("trial", "accuracy", "MACs", "of dense", "parameters", "of dense", "bytes")
-    dense = front.dense
+    head: tuple[str, ...] = ("trial", "accuracy", "MACs", "of dense", "parameters", "of dense", "bytes")
+    dense, timed = front.dense, front.dense.latency_ms is not None
+    head = (*head, "ms", "spread") if timed else head
     last = ("dense", f"{dense.accuracy:.2%}", _count(dense.macs), "100 %", _count(dense.params), "100 %")
-    rows = [head, ("---:",) * len(head), *map(_cells, front), (*last, _count(dense.bytes))]
+    cells = [_cells(point) + _times(point, timed) for point in front]
+    rows = [head, ("---:",) * len(head), *cells, (*last, _count(dense.bytes), *_times(dense, timed))]
     return "".join(_row(row) for row in rows)
 
 
@@ -46,6 +48,10 @@ def _cells(point: Point) -> tuple[str, ...]:
         f"{point.params_ratio:.1%}",
         _count(point.bytes),
     )
+
+
+def _times(of: Point | Dense, timed: bool) -> tuple[str, ...]:
+    return (f"{of.latency_ms or 0.0:.2f}", f"{of.latency_spread_ms or 0.0:.2f}") if timed else ()
 
 
 def _count(number: int) -> str:

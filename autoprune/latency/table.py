@@ -29,9 +29,10 @@ MOST_MARGIN = 0.25
 class Table:
     """Knots (layers, LEVELS), rising, and milliseconds (layers, LEVELS, LEVELS); 0 for a layer not timed.
 
-    `tails` (layers, TAIL) are milliseconds of what stands between a layer and the next. `coefficients` (TERMS,) turn them into a network's milliseconds. `error` is the relative error of that
-    on the networks it was fitted to (root mean square), `spread` the median distance of the quartiles of
-    single calls, relative to their median.
+    `tails` (layers, TAIL) are milliseconds of what stands between a layer and the next. `coefficients`
+    (TERMS,) turn all of it into a network's milliseconds. `error` is the relative error of that on the
+    networks it was fitted to (root mean square), `spread` the median distance of the quartiles of single
+    calls, relative to their median.
     """
 
     rows: np.ndarray
@@ -75,7 +76,7 @@ def fit(
     tails: Sequence[Mapping[str, float]],
     spread: float,
 ) -> Table:
-    """From candidates (n, groups): milliseconds of each whole network (n,), of layers by name, and between."""
+    """From candidates (n, groups): milliseconds of each whole network (n,), of its layers, and after them."""
     rows, columns = shapes.at(counts)
     own, after, following = _times(shapes, layers), _times(shapes, tails), _following(columns)
     places = range(len(shapes.layers))

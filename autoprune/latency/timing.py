@@ -32,6 +32,9 @@ SAMPLE_SECONDS = 0.1
 LEAST_SAMPLES = 3
 MOST_SAMPLES = 15
 
+Parts = tuple[dict[str, float], dict[str, float]]
+"""Milliseconds of one call: in each layer, and from its end to the beginning of the next."""
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -117,7 +120,7 @@ class Timer:
         _synchronise(self.device)
         return 1e3 * (time.perf_counter() - start)
 
-    def _apart(self, network: nn.Module, names: Mapping[int, str]) -> tuple[dict[str, float], dict[str, float]]:
+    def _apart(self, network: nn.Module, names: Mapping[int, str]) -> Parts:
         mode = _Layers(names, self.device)
         _synchronise(self.device)
         with mode:
@@ -158,7 +161,7 @@ class _Layers(TorchFunctionMode):
         event.record()
         return event
 
-    def spent(self, end: Any) -> tuple[dict[str, float], dict[str, float]]:
+    def spent(self, end: Any) -> Parts:
         """Milliseconds in each layer and after it, once the device has finished."""
         layers: dict[str, float] = {}
         tails: dict[str, float] = {}

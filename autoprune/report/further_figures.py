@@ -37,7 +37,9 @@ def rates_figure(content: Content) -> Figure:
     points, groups = content.front.points, list(content.widths)
     # Numbered, so that no two names become the same label.
     rows = [f"{place + 1}. {plain(group)}" for place, group in enumerate(groups)]
-    columns = [f"trial {point.trial}, {percent(point.macs_ratio)} of the MACs" for point in points]
+    shares = [content.front.share(point) for point in points]
+    pairs = zip(points, shares, strict=True)
+    columns = [f"trial {point.trial}, {percent(share)} of the {content.cost}" for point, share in pairs]
     heat = {
         "type": "heatmap",
         "x": columns,
@@ -54,13 +56,13 @@ def rates_figure(content: Content) -> Figure:
     named, marked = spread(len(groups), ROWS), spread(len(points), COLUMNS)
     return figure(
         [heat],
-        "share of the MACs",
+        f"share of the {content.cost}",
         "",
         xaxis={
             "type": "category",
             "tickvals": [columns[place] for place in marked],
             "tickangle": 0,
-            "ticktext": [f"{points[place].macs_ratio:.0%}" for place in marked],
+            "ticktext": [f"{shares[place]:.0%}" for place in marked],
             "showgrid": False,
         },
         yaxis={
@@ -117,11 +119,11 @@ def proxy_figure(content: Content, name: str) -> Figure:
     shown = [max(value, max(values) / DECADES) for value in values] if min(values, default=0) > 0 else values
     marker = {
         "size": 8,
-        "color": [point.macs_ratio for point in points],
+        "color": [content.front.share(point) for point in points],
         "cmin": 0,
         "cmax": 1,
         "colorscale": [[0, "--low"], [1, "--high"]],
-        "colorbar": scale("MACs, share of dense"),
+        "colorbar": scale(f"{content.cost}, share of dense"),
         "line": {"width": 1, "color": "--muted"},
     }
     trace = {
@@ -146,7 +148,7 @@ def proxy_figure(content: Content, name: str) -> Figure:
 
 def volume_by_trial(content: Content) -> Figure:
     trials = sorted(content.front.trials, key=lambda point: point.trial)
-    volumes = history([(point.accuracy, point.macs_ratio) for point in trials]).tolist()
+    volumes = history([(point.accuracy, content.front.share(point)) for point in trials]).tolist()
     return _volume([point.trial for point in trials], volumes, "trial")
 
 
@@ -154,7 +156,7 @@ def volume_by_time(content: Content) -> Figure:
     """Over the time since the first trial began, pauses included."""
     known = [point for point in content.front.trials if point.trial in content.seconds]
     known.sort(key=lambda point: content.seconds[point.trial])
-    volumes = history([(point.accuracy, point.macs_ratio) for point in known]).tolist()
+    volumes = history([(point.accuracy, content.front.share(point)) for point in known]).tolist()
     last = content.seconds[known[-1].trial] if known else 0.0
     length, unit = next((length, unit) for length, unit in UNITS if last >= 2 * length)
     times = [content.seconds[point.trial] / (length or 1.0) for point in known]

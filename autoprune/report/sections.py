@@ -8,9 +8,10 @@ from typing import Any
 
 from autoprune.report.content import Content
 from autoprune.report.figures import percent, spread
+from autoprune.report.front_figure import latency_words
 from autoprune.report.markup import Markup, joined, table, tag
 from autoprune.searching.fidelity import LEAST, SPAN, Fidelity
-from autoprune.searching.front import Point
+from autoprune.searching.front import Dense, Point
 from autoprune.searching.profile import Profile
 
 TABLE_POINTS = 60
@@ -36,13 +37,14 @@ def folded(title: str, *children: object) -> Markup:
 
 
 def glance(content: Content) -> Markup:
-    """The dense network and the best within a few shares of its MACs, as tiles."""
+    """The dense network and the best within a few shares of its cost, as tiles."""
     dense = content.front.dense
-    tiles = [("dense network", percent(dense.accuracy, 2), f"{dense.macs:,} MACs")]
+    cost = f"{dense.macs:,} MACs" if dense.latency_ms is None else latency_words(dense)
+    tiles = [("dense network", percent(dense.accuracy, 2), cost)]
     for share in SHARES:
         point = content.within(share)
         if point is not None:
-            label = f"at most {share:.0%} of the MACs"
+            label = f"at most {share:.0%} of the {content.cost}"
             detail = f"{100 * (point.accuracy - dense.accuracy):+.2f} points, trial {point.trial}"
             tiles.append((label, percent(point.accuracy, 2), detail))
     items = [tag("li", tag("span", a), tag("strong", b), tag("span", c)) for a, b, c in tiles]
@@ -57,7 +59,7 @@ def legend(content: Content) -> Markup:
         "dense": "dense network",
         "chosen": "shown in the plan",
     }
-    if "macs" in content.budget:
+    if content.bound is not None:
         marks["budget"] = "budget"
     items = [
         tag("li", tag("i", class_=f"mark {mark}", aria_hidden="true"), name) for mark, name in marks.items()
@@ -69,28 +71,33 @@ def front_words(content: Content) -> str:
     front = content.front
     if not front.trials:
         return "No trial has finished yet."
+    if not front.points:
+        return f"All {len(front.trials):,} finished trials were measured above the budget of latency."
     first, last = front.points[0], front.points[-1]
     return (
         f"{len(front.trials):,} finished trials, {len(front)} of them on the front: from "
-        f"{percent(first.accuracy, 2)} accuracy at {percent(first.macs_ratio)} of the MACs to "
-        f"{percent(last.accuracy, 2)} at {percent(last.macs_ratio)}. The dense network has "
+        f"{percent(first.accuracy, 2)} accuracy at {percent(front.share(first))} of the {content.cost} to "
+        f"{percent(last.accuracy, 2)} at {percent(front.share(last))}. The dense network has "
         f"{percent(front.dense.accuracy, 2)}. {budget_words(content.budget)}"
     )
 
 
 def budget_words(budget: Mapping[str, float]) -> str:
-    names = {"macs": "MACs", "params": "parameters", "bytes": "bytes"}
+    names = {"macs": "MACs", "params": "parameters", "bytes": "bytes", "latency_ms": "latency"}
     bounds = [f"{names[name]} at most {percent(share)} of dense" for name, share in budget.items()]
     return f"Budget: {', '.join(bounds)}." if bounds else "No budget was set."
 
 
 def front_table(content: Content) -> Markup:
     """Every point has a button: the keyboard's way to what a click on the figure shows."""
-    head = ("trial", "accuracy", "before", "MACs", "of dense", "parameters", "of dense", "batch", "criterion")
+    costs_of = ("MACs", "of dense", "parameters", "of dense")
+    head: tuple[str, ...] = ("trial", "accuracy", "before", *costs_of, "batch", "criterion")
     dense = content.front.dense
-    rows: list[Sequence[object]] = [_front_row(point) for point in content.front.points]
+    timed = dense.latency_ms is not None
+    rows: list[Sequence[object]] = [(*_front_row(p), *_times(p, timed)) for p in content.front.points]
     costs = (f"{dense.macs:,}", "100 %", f"{dense.params:,}", "100 %")
-    rows.append(("dense", percent(dense.accuracy, 2), "", *costs, "", ""))
+    rows.append(("dense", percent(dense.accuracy, 2), "", *costs, "", "", *_times(dense, timed)))
+    head = (*head, "latency") if timed else head
     return table("The front, cheapest first; 'before' is the accuracy without reconstruction", head, rows)
 
 
@@ -108,6 +115,10 @@ def _front_row(point: Point) -> Sequence[object]:
         point.batch_removal,
         point.criterion,
     )
+
+
+def _times(of: Point | Dense, timed: bool) -> tuple[str, ...]:
+    return (latency_words(of),) if timed else ()
 
 
 def rates_table(content: Content) -> Markup:
