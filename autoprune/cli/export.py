@@ -127,8 +127,9 @@ def check_choice(bounds: Bounds, trial: int | None, plan: Path | None) -> None:
             "--macs 0.5."
         )
     if sum(ways) > 1:
-        text = "--plan, --trial and a budget (--macs, --params, --latency-ms) each name one network; give one."
-        raise ConfigError(text)
+        raise ConfigError(
+            "--plan, --trial and a budget (--macs, --params, --latency-ms) each name one network; give one."
+        )
 
 
 def read_batch(text: str) -> int | None:

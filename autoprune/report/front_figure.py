@@ -11,7 +11,8 @@ from autoprune.searching.front import Dense, Front, Point
 HOVER = (
     "<b>trial %{customdata[0]}</b><br>accuracy %{y:.2%}, before reconstruction %{customdata[1]}<br>"
     "%{customdata[2]:,d} MACs (%{customdata[7]:.1%} of dense)<br>%{customdata[3]:,d} parameters<br>"
-    "%{customdata[8]}criterion %{customdata[4]}, batch removal %{customdata[5]}<br>rates %{customdata[6]}<extra></extra>"
+    "%{customdata[8]}criterion %{customdata[4]}, batch removal %{customdata[5]}<br>"
+    "rates %{customdata[6]}<extra></extra>"
 )
 
 
