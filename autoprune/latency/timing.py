@@ -165,10 +165,10 @@ class _Layers(TorchFunctionMode):
         """Milliseconds in each layer and after it, once the device has finished."""
         layers: dict[str, float] = {}
         tails: dict[str, float] = {}
-        starts = [start for _, start, _ in self._marks]
-        for (name, start, stop), following in zip(self._marks, [*starts[1:], end], strict=True):
+        following = [*(start for _, start, _ in self._marks[1:]), end]
+        for (name, start, stop), next_start in zip(self._marks, following, strict=False):
             layers[name] = layers.get(name, 0.0) + self._between(start, stop)
-            tails[name] = tails.get(name, 0.0) + self._between(stop, following)
+            tails[name] = tails.get(name, 0.0) + self._between(stop, next_start)
         return layers, tails
 
     def _between(self, start: Any, end: Any) -> float:

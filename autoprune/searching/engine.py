@@ -125,12 +125,19 @@ class Engine:
 
     def _timed(self) -> Table:
         options, slicer = self.space.options, Slicer(self.task.model, self.graph)
+        dense = self.graph.all_kept()
+        network = slicer.build(dense).eval()
+
+        def sliced(kept: Kept) -> nn.Module:
+            slicer.apply(network, slicer.state({**dense, **kept}))
+            return network
+
         with self.progress.stage("time", steps(options, self.graph)) as stage:
             return measure_table(
                 self.graph,
                 options,
                 self.timing,
-                lambda kept: slicer.build(kept).eval(),
+                sliced,
                 seed=self.options.seed,
                 progress=stage.advance,
             )
