@@ -38,6 +38,8 @@ def search(
     trials: int = 100,
     timeout: float | None = None,
     budget: Mapping[str, float | int] | None = None,
+    objective: str = "macs",
+    latency_batch: int = 1,
     multiple_of: int = 1,
     min_kept: float = 0.05,
     ignore: Sequence[str] = (),
@@ -70,7 +72,9 @@ def search(
     are ignored). `validation`: a loader of (inputs, labels) the network was not trained on, judged by
     `metric`: accuracy, mean-iou, pixel-accuracy, r2, or a function `(outputs, labels) -> number` per batch;
     or `evaluate(model) -> float` in place of both. Higher is better. `budget`: any of macs,
-    params, bytes, as a fraction of dense (up to 1) or absolute; hard. `ignore`: patterns of module names that
+    params, bytes, as a fraction of dense (up to 1) or absolute, and latency_ms; hard. `objective` is the
+    cost that the front runs over: macs, params or latency, measured on `device` in batches of
+    `latency_batch`. `ignore`: patterns of module names that
     stay dense; `caps`: pattern -> the greatest pruning rate of the groups that match, also hard.
     `storage`: a path or Optuna URL to continue later, with the same `name`; `trials` counts all finished
     trials of the study. `recovery` trains every candidate on `training`, a dataset of (input, label) pairs,
@@ -84,6 +88,8 @@ def search(
     options = Options(
         trials=trials,
         budget=budget or {},
+        objective=objective,
+        latency_batch=latency_batch,
         multiple_of=multiple_of,
         min_kept=min_kept,
         seed=seed,

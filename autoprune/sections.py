@@ -71,13 +71,17 @@ class DataConfig(Section):
 
 
 class BudgetConfig(Section):
-    """Bounds on cost: a float in (0, 1] is a fraction of dense, an integer above 1 is absolute."""
+    """Bounds on cost: a float in (0, 1] is a fraction of dense, an integer above 1 is absolute.
+
+    `latency_ms` is in milliseconds, measured on the study's device.
+    """
 
     macs: int | float | None = None
     params: int | float | None = None
     bytes: int | float | None = None
+    latency_ms: int | float | None = None
 
-    @field_validator("*", mode="before")
+    @field_validator("macs", "params", "bytes", mode="before")
     @classmethod
     def _fraction_or_absolute(cls, value: object) -> object:
         whole = isinstance(value, int) and not isinstance(value, bool) and value > 1
@@ -85,6 +89,13 @@ class BudgetConfig(Section):
         if value is None or whole or part:
             return value
         raise ValueError("should be a fraction of dense in (0, 1] such as 0.5, or an integer above 1")
+
+    @field_validator("latency_ms", mode="before")
+    @classmethod
+    def _milliseconds(cls, value: object) -> object:
+        if value is None or (type(value) in (int, float) and value > 0):  # type: ignore[operator]
+            return value
+        raise ValueError("should be milliseconds above 0 such as 5.0")
 
     @property
     def bounds(self) -> dict[str, int | float]:
@@ -97,9 +108,13 @@ class SearchConfig(Section):
 
     `ignore` are patterns of module names that stay dense; `caps` maps such a pattern to the greatest pruning
     rate, 0..1, of the groups that match, also hard.
+    `objective` is the cost that the front runs over, beside accuracy. Latency is measured, in batches of
+    `latency_batch` inputs, where it is the objective or has a budget.
     """
 
     trials: Count = 100
+    objective: Literal["macs", "params", "latency"] = "macs"
+    latency_batch: Count = 1
     budget: BudgetConfig = BudgetConfig()
     multiple_of: Count = 1
     min_kept: Fraction = 0.05
@@ -111,6 +126,13 @@ class SearchConfig(Section):
     strategy_options: dict[str, Any] = {}
     ignore: Annotated[tuple[Name, ...], Lenient] = ()
     caps: dict[Name, Annotated[float, Field(ge=0, le=1)]] = {}
+
+    @model_validator(mode="after")
+    def _batches_are_timed(self) -> Self:
+        timed = self.objective == "latency" or self.budget.latency_ms is not None
+        if self.latency_batch != 1 and not timed:
+            raise ValueError('latency_batch is read where objective = "latency" or budget has latency_ms')
+        return self
 
 
 class ReconstructionConfig(Section):

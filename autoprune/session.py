@@ -136,6 +136,8 @@ def options_of(config: StudyConfig) -> Options:
     search, reconstruction = config.search, config.reconstruction
     return Options(
         trials=search.trials,
+        objective=search.objective,
+        latency_batch=search.latency_batch,
         budget=search.budget.bounds,
         multiple_of=search.multiple_of,
         min_kept=search.min_kept,

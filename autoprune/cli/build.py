@@ -8,32 +8,36 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autoprune.cli.choosing import as_searched, choose, requests
 from autoprune.cli.completing import complete_reconstructions
-from autoprune.cli.options import (
-    Device,
-    Json,
-    Macs,
-    Params,
-    Quiet,
-    Storage,
-    Study,
-    Trial,
-    read_study,
-)
-from autoprune.cli.output import print_json, working
+from autoprune.cli.options import Device, Json, Quiet, Storage, Study, Trial, read_study
+from autoprune.cli.output import milliseconds, print_json, working
 from autoprune.cli.progress import make_progress
 from autoprune.errors import ConfigError
 
 if TYPE_CHECKING:
-    from autoprune.config import StudyConfig
-    from autoprune.progress import Progress
-    from autoprune.searching.front import Front, Point
+    from autoprune.searching.front import Point
     from autoprune.searching.metric_scale import MetricScale
-    from autoprune.session import Session
 
 Out = Annotated[
     Path,
     typer.Option(metavar="DIR", help="Folder for weights.safetensors and plan.json.", show_default=False),
+]
+Macs = Annotated[
+    list[float] | None,
+    typer.Option(
+        metavar="R", help="MACs at most: up to 1 a fraction of dense, above absolute; can be repeated."
+    ),
+]
+Params = Annotated[
+    list[float] | None,
+    typer.Option(metavar="R", help="Parameters at most, likewise; can be repeated."),
+]
+LatencyMs = Annotated[
+    list[float] | None,
+    typer.Option(
+        metavar="MS", help="Milliseconds at most, measured median and spread together; can be repeated."
+    ),
 ]
 Reconstruct = Annotated[
     str | None,
@@ -55,6 +59,7 @@ def build(
     out: Out,
     macs: Macs = None,
     params: Params = None,
+    latency_ms: LatencyMs = None,
     trial: Trial = None,
     reconstruct: Reconstruct = None,
     set_: Set = None,
@@ -66,39 +71,49 @@ def build(
 ) -> None:
     """Build the most accurate network within a budget, and save it.
 
-    --macs and --params may stand together. --reconstruct casm trains small models on feature maps of the
-    dense network (no labels) before saving: slower, and more accurate. To load it without the command
-    line, give autoprune.plan.load a fresh instance of the model's class and the folder.
+    --macs, --params and --latency-ms may stand together. One of them given several times builds a network
+    for each, in folders of their own: pruned/macs-0.7, pruned/macs-0.5. --reconstruct casm trains small
+    models on feature maps of the dense network (no labels) before saving: slower, and more accurate. To
+    load it without the command line, give autoprune.plan.load a fresh instance of the model's class and
+    the folder.
 
     Example: autoprune build studies/digits.toml --macs 0.5 --out pruned/
     """
     from autoprune.plan import check_output, make_plan, save_plan
+    from autoprune.searching.study import read_front
+    from autoprune.session import Session
+    from autoprune.storing.storages import open_storage
 
     config = read_study(study, storage=storage)
-    check_request(macs, params, trial)
+    wanted = requests({"macs": macs, "params": params, "latency_ms": latency_ms}, trial)
     options = check_reconstruction(reconstruct, set_ or [])
-    check_output(out, force=force)
+    single = len(wanted) == 1
+    places = {out if single else out / name: bounds for name, bounds in wanted.items()}
+    for place in places:
+        check_output(place, force=force)
+    # From storage alone, so that a budget out of reach is known before the model is loaded.
+    front = read_front(config.storage, config.name)
+    chosen = {place: choose(front, bounds, trial) for place, bounds in places.items()}
+    how = {"method": reconstruct, "options": options} if reconstruct else {}
     with working():
-        progress = make_progress(quiet)
-        session, point = open_point(config, macs, params, trial, device=device, progress=progress)
-        how = {"method": reconstruct, "options": options} if reconstruct else {}
-        if reconstruct is None:
-            network = session.build(point)
-        else:
-            network, point = session.rebuild(point, reconstruct, options)
-        plan = make_plan(session.model, session.graph, point, study=config.name, reconstruction=how)
-        save_plan(out, network, plan, force=force)
+        opened = open_storage(config.storage, create=False)
+        config = as_searched(config, front)
+        session = Session.open(config, device=device, progress=make_progress(quiet), storage=opened)
+        for place, known in chosen.items():
+            point = session.front().of_trial(known.trial)
+            if reconstruct is None:
+                network = session.build(point)
+            else:
+                network, point = session.rebuild(point, reconstruct, options)
+            plan = make_plan(session.model, session.graph, point, study=config.name, reconstruction=how)
+            save_plan(place, network, plan, force=force)
+            chosen[place] = point
     if json:
-        print_json(summary(point, config.name, out))
+        built = [summary(point, config.name, place) for place, point in chosen.items()]
+        print_json(built[0] if single else {"study": config.name, "out": str(out), "built": built})
     else:
-        typer.echo(sentence(point, out, session.metric))
-
-
-def check_request(macs: float | None, params: float | None, trial: int | None) -> None:
-    if macs is None and params is None and trial is None:
-        raise ConfigError("build needs --macs R, --params R or --trial N, for instance --macs 0.5.")
-    if trial is not None and (macs is not None or params is not None):
-        raise ConfigError("--trial names one network; leave out --macs and --params.")
+        metric = session.metric
+        typer.echo("\n".join(sentence(point, place, metric) for place, point in chosen.items()))
 
 
 def check_reconstruction(name: str | None, settings: list[str]) -> dict[str, Any]:
@@ -126,38 +141,14 @@ def read_option(text: str) -> tuple[str, Any]:
         return name.strip(), value.strip()
 
 
-def open_point(
-    config: StudyConfig,
-    macs: float | None,
-    params: float | None,
-    trial: int | None,
-    *,
-    device: str | None,
-    progress: Progress,
-) -> tuple[Session, Point]:
-    """The point that was asked for, in an open session that can build it."""
-    from autoprune.searching.study import read_front
-    from autoprune.session import Session
-    from autoprune.storing.storages import open_storage
-
-    # From storage alone, so that a budget out of reach is known before the model is loaded.
-    wanted = choose(read_front(config.storage, config.name), macs, params, trial)
-    opened = open_storage(config.storage, create=False)
-    session = Session.open(config, device=device, progress=progress, storage=opened)
-    return session, session.front().of_trial(wanted.trial)
-
-
-def choose(front: Front, macs: float | None, params: float | None, trial: int | None) -> Point:
-    return front.best(macs=macs, params=params) if trial is None else front.of_trial(trial)
-
-
 def summary(point: Point, study: str, out: Path) -> dict[str, Any]:
     return {"study": study, "out": str(out), **point.to_json()}
 
 
 def sentence(point: Point, out: Path, metric: MetricScale) -> str:
+    timed = "" if point.latency_ms is None else f", {milliseconds(point)}"
     return (
         f"{out}: trial {point.trial}, {metric.name} {metric.shown(point.accuracy)} on the validation split, "
         f"{point.macs:,} MACs ({point.macs_ratio:.1%} of dense), "
-        f"{point.params:,} parameters ({point.params_ratio:.1%} of dense)"
+        f"{point.params:,} parameters ({point.params_ratio:.1%} of dense){timed}"
     )

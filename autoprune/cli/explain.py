@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.build import choose
+from autoprune.cli.choosing import choose
 from autoprune.cli.options import Device, Json, Macs, Params, Quiet, Storage, Study, read_study
 from autoprune.cli.output import percent, print_json, print_tables, printable, working
 from autoprune.cli.progress import make_progress
@@ -56,8 +56,9 @@ def explain(
 
     config = read_study(study, storage=storage)
     check_request(macs, params, trial)
+    bounds = {name: value for name, value in (("macs", macs), ("params", params)) if value is not None}
     content = read_content(config.storage, config.name, open_artifacts(config.artifacts, config.storage))
-    point = choose(content.front, macs, params, trial)
+    point = choose(content.front, bounds, trial)
     cost = None
     if not stored:
         with working():

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoprune.cli.build import open_point
+from autoprune.cli.choosing import as_searched, choose
 from autoprune.cli.options import (
     Device,
     Json,
+    LatencyMs,
     Macs,
     Params,
     Quiet,
@@ -27,6 +28,7 @@ from autoprune.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
+    from autoprune.cli.choosing import Bounds
     from autoprune.config import StudyConfig
     from autoprune.exporting import Exported
     from autoprune.progress import Progress
@@ -64,6 +66,7 @@ def export(
     out: File,
     macs: Macs = None,
     params: Params = None,
+    latency_ms: LatencyMs = None,
     trial: Trial = None,
     plan: PlanFolder = None,
     batch: Batch = DYNAMIC,
@@ -75,7 +78,7 @@ def export(
 ) -> None:
     """Write a pruned network as one file for other runtimes, and check it against PyTorch.
 
-    Which network: the most accurate one within --macs and --params, a --trial,
+    Which network: the most accurate one within --macs, --params, --latency-ms, a --trial,
     or what 'autoprune build' or 'finetune' saved in --plan DIR.
 
     --to onnx: for ONNX Runtime and most accelerators; needs
@@ -94,13 +97,15 @@ def export(
     from autoprune.exporting import check_export, export
 
     config = read_study(study, storage=storage)
-    check_choice(macs, params, trial, plan)
+    given = {"macs": macs, "params": params, "latency_ms": latency_ms}
+    bounds = {name: value for name, value in given.items() if value is not None}
+    check_choice(bounds, trial, plan)
     size = read_batch(batch)
     check_export(out, to.value, batch=size, force=force)
     with working():
         if plan is None:
             session, network, facts = from_study(
-                config, macs, params, trial, device=device, progress=make_progress(quiet)
+                config, bounds, trial, device=device, progress=make_progress(quiet)
             )
         else:
             session, network, facts = from_plan(config, plan, device=device, progress=make_progress(quiet))
@@ -112,15 +117,17 @@ def export(
         typer.echo(sentence(exported, facts))
 
 
-def check_choice(macs: float | None, params: float | None, trial: int | None, plan: Path | None) -> None:
-    within = macs is not None or params is not None
-    ways = [within, trial is not None, plan is not None]
+def check_choice(bounds: Bounds, trial: int | None, plan: Path | None) -> None:
+    ways = [bool(bounds), trial is not None, plan is not None]
     if sum(ways) == 0:
         raise ConfigError(
-            "export needs --macs R, --params R, --trial N or --plan DIR, for instance --macs 0.5."
+            "export needs --macs R, --params R, --latency-ms MS, --trial N or --plan DIR, for instance "
+            "--macs 0.5."
         )
     if sum(ways) > 1:
-        raise ConfigError("--plan, --trial and a budget (--macs, --params) each name one network; give one.")
+        raise ConfigError(
+            "--plan, --trial and a budget (--macs, --params, --latency-ms) each name one network; give one."
+        )
 
 
 def read_batch(text: str) -> int | None:
@@ -134,15 +141,23 @@ def read_batch(text: str) -> int | None:
 
 def from_study(
     config: StudyConfig,
-    macs: float | None,
-    params: float | None,
+    bounds: Bounds,
     trial: int | None,
     *,
     device: str | None,
     progress: Progress,
 ) -> tuple[Session, nn.Module, dict[str, Any]]:
     """A network of the study, rebuilt, and what it costs."""
-    session, point = open_point(config, macs, params, trial, device=device, progress=progress)
+    from autoprune.searching.study import read_front
+    from autoprune.session import Session
+    from autoprune.storing.storages import open_storage
+
+    # From storage alone, so that a budget out of reach is known before the model is loaded.
+    front = read_front(config.storage, config.name)
+    wanted, config = choose(front, bounds, trial), as_searched(config, front)
+    opened = open_storage(config.storage, create=False)
+    session = Session.open(config, device=device, progress=progress, storage=opened)
+    point = session.front().of_trial(wanted.trial)
     return session, session.build(point), {name: getattr(point, name) for name in COSTS}
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from autoprune.cli.options import Device, Json, Quiet, Storage, Study, read_study
+from autoprune.cli.options import Cost, Device, Json, Quiet, Storage, Study, read_study
 from autoprune.cli.output import print_json, print_tables
 
 
 def front(
-    study: Study, storage: Storage = None, device: Device = None, json: Json = False, quiet: Quiet = False
+    study: Study,
+    cost: Cost = None,
+    storage: Storage = None,
+    device: Device = None,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Print the front found so far; also while a search runs.
 
@@ -20,6 +25,7 @@ def front(
 
     config = read_study(study, storage=storage)
     found = read_front(config.storage, config.name)
+    found = found if cost is None else found.over(cost)
     if json:
         print_json(found.to_json())
     else:

@@ -34,14 +34,32 @@ Params = Annotated[
     float | None,
     typer.Option(metavar="R", help="Parameters at most: up to 1 a fraction of dense, above absolute."),
 ]
+LatencyMs = Annotated[
+    float | None,
+    typer.Option(metavar="MS", help="Milliseconds at most, measured median and spread together."),
+]
 Trial = Annotated[int | None, typer.Option(metavar="N", help="This trial, whatever it costs.")]
+Cost = Annotated[
+    str | None,
+    typer.Option(
+        "--cost",
+        metavar="NAME",
+        help="What the front runs over: macs, params or latency; the study's objective by default.",
+        show_default=False,
+    ),
+]
 
 
 def read_study(
-    path: Path, *, storage: str | None = None, trials: int | None = None, seed: int | None = None
+    path: Path,
+    *,
+    storage: str | None = None,
+    trials: int | None = None,
+    seed: int | None = None,
+    objective: str | None = None,
 ) -> StudyConfig:
     """The study file with what the command line overrides."""
     config = load_study(path)
-    given = {"trials": trials, "seed": seed}
+    given = {"trials": trials, "seed": seed, "objective": objective}
     search = config.search.model_copy(update={name: v for name, v in given.items() if v is not None})
     return config.model_copy(update={"search": search, "storage": storage or config.storage})

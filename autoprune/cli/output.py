@@ -6,10 +6,13 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console, RenderableType
+
+if TYPE_CHECKING:
+    from autoprune.searching.front import Dense, Point
 
 PIPE_WIDTH = 200
 """Columns of a table that no terminal bounds, so that a redirected table is not cut."""
@@ -35,6 +38,11 @@ def print_tables(*tables: RenderableType) -> None:
 def printable(text: str) -> str:
     """Without what a terminal would obey: names in a storage may come from others."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def milliseconds(of: Dense | Point) -> str:
+    """A measured latency with its spread; empty where there is none."""
+    return "" if of.latency_ms is None else f"{of.latency_ms:.2f} ms (spread {of.latency_spread_ms or 0:.2f})"
 
 
 def percent(share: float) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from autoprune.cli.options import Json, Storage, Study, read_study
+from autoprune.cli.options import Cost, Json, Storage, Study, read_study
 from autoprune.cli.output import print_json
 
 Out = Annotated[
@@ -15,7 +15,13 @@ Out = Annotated[
 ]
 
 
-def plot(study: Study, out: Out = Path("front.svg"), storage: Storage = None, json: Json = False) -> None:
+def plot(
+    study: Study,
+    out: Out = Path("front.svg"),
+    cost: Cost = None,
+    storage: Storage = None,
+    json: Json = False,
+) -> None:
     """Draw the front for a paper: every trial, the front, the dense network and the budget.
 
     Reads the storage only. Needs the extra: pip install 'autoprune[plot]'.
@@ -27,7 +33,8 @@ def plot(study: Study, out: Out = Path("front.svg"), storage: Storage = None, js
 
     config = read_study(study, storage=storage)
     check_picture(out)
-    write_plot(read_content(config.storage, config.name), out)
+    content = read_content(config.storage, config.name)
+    write_plot(content if cost is None else content.over(cost), out)
     if json:
         print_json({"study": config.name, "out": str(out)})
     else:

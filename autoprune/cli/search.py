@@ -32,6 +32,14 @@ Timeout = Annotated[
 Seed = Annotated[
     int | None, typer.Option(min=0, help="Random seed, in place of the file's.", show_default=False)
 ]
+Objective = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Cost that the front runs over, in place of the file's: macs, params or latency (measured).",
+        show_default=False,
+    ),
+]
 Workers = Annotated[
     int,
     typer.Option(
@@ -76,6 +84,7 @@ def search(
     trials: Trials = None,
     timeout: Timeout = None,
     seed: Seed = None,
+    objective: Objective = None,
     workers: Workers = 1,
     backend: Backend = "loky",
     scheduler: Scheduler = None,
@@ -96,7 +105,7 @@ def search(
     from autoprune.cli.tables import front_table
     from autoprune.working import Crew, interruption
 
-    config = read_study(study, storage=storage, trials=trials, seed=seed)
+    config = read_study(study, storage=storage, trials=trials, seed=seed, objective=objective)
     crew = Crew(config=config, workers=workers, backend=backend, scheduler=scheduler, device=device)
     progress = make_progress(quiet)
     end = None if timeout is None else time.time() + timeout

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from autoprune.cli.output import printable
 from autoprune.config import mask_url
-from autoprune.searching.front import Front, Point
+from autoprune.searching.front import Dense, Front, Point
 from autoprune.searching.metric_scale import MetricScale
 from autoprune.searching.overview import Overview
 
@@ -23,21 +23,36 @@ SHOWN = 3
 def front_table(front: Front) -> Table:
     """The front, cheapest first, with the dense network as the last row."""
     title = f"{front.study}: {len(front)} points of {len(front.trials)} finished trials"
-    metric = front.metric
+    metric, timed = front.metric, front.dense.latency_ms is not None
     caption = f"{printable(metric.name)} is of the validation split; 'before' is without reconstruction."
-    table = _table(title, "\n".join([caption, *_trust(front)]))
+    table = _table(title, "\n".join([caption, *_trust(front), *_too_slow(front)]))
     table.add_column("trial", justify="right")
     costs = ("MACs", "of dense", "params", "of dense")
     for name in (Text(printable(metric.name)), "before", *costs, "batch removal"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("criterion")
+    for name in ("ms", "spread", "predicted") if timed else ():
+        table.add_column(name, justify="right", no_wrap=True)
     for point in front:
-        table.add_row(*_cells(point, metric))
+        table.add_row(*_cells(point, metric), *(_latency(point) if timed else ()))
     dense = front.dense
+    costs = (f"{dense.macs:,}", "100 %", f"{dense.params:,}", "100 %")
     table.add_section()
-    macs, params = f"{dense.macs:,}", f"{dense.params:,}"
-    table.add_row("dense", metric.shown(dense.accuracy), "", macs, "100 %", params, "100 %", "", "")
+    shown = metric.shown(dense.accuracy)
+    table.add_row("dense", shown, "", *costs, "", "", *(_latency(dense) if timed else ()))
     return table
+
+
+def _latency(of: Dense | Point) -> list[str]:
+    names = ("latency_ms", "latency_spread_ms", "latency_predicted_ms")
+    return ["" if (ms := getattr(of, name, None)) is None else f"{ms:.2f}" for name in names]
+
+
+def _too_slow(front: Front) -> list[str]:
+    if not (slow := front.too_slow):
+        return []
+    bound = front.latency_bound
+    return [f"{len(slow)} trials were measured above the budget of {bound:g} ms and are not on the front."]
 
 
 def _trust(front: Front) -> list[str]:

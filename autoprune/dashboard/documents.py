@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 
-from autoprune.searching.front import Front, Point
+from autoprune.searching.front import Dense, Front, Point
 from autoprune.searching.metric_scale import MetricScale
 
 
@@ -24,12 +24,12 @@ DOCUMENTS: Mapping[str, Callable[[Front], str]] = {"front.json": as_json, "front
 
 def front_table(front: Front) -> str:
     """A Markdown table, cheapest first, with the dense network as the last row."""
-    metric = front.metric
-    head = ("trial", escaped(metric.name), "MACs", "of dense", "parameters", "of dense", "bytes")
-    dense = front.dense
+    metric, dense, timed = front.metric, front.dense, front.dense.latency_ms is not None
+    costs = ("MACs", "of dense", "parameters", "of dense", "bytes")
+    head = ("trial", escaped(metric.name), *costs, *(("ms", "spread") if timed else ()))
     last = ("dense", metric.shown(dense.accuracy), _count(dense.macs), "100 %", _count(dense.params), "100 %")
-    cells = [_cells(point, metric) for point in front]
-    rows = [head, ("---:",) * len(head), *cells, (*last, _count(dense.bytes))]
+    cells = [_cells(point, metric) + _times(point, timed) for point in front]
+    rows = [head, ("---:",) * len(head), *cells, (*last, _count(dense.bytes), *_times(dense, timed))]
     return "".join(_row(row) for row in rows)
 
 
@@ -49,6 +49,10 @@ def _cells(point: Point, metric: MetricScale) -> tuple[str, ...]:
         f"{point.params_ratio:.1%}",
         _count(point.bytes),
     )
+
+
+def _times(of: Point | Dense, timed: bool) -> tuple[str, ...]:
+    return (f"{of.latency_ms or 0.0:.2f}", f"{of.latency_spread_ms or 0.0:.2f}") if timed else ()
 
 
 def _count(number: int) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from autoprune.dashboard.documents import escaped, front_table
 from autoprune.searching.front import Front
+from autoprune.searching.space import LATENCY
 
 YOURS = "*Written by autoprune. What you write below this line stays.*"
 
@@ -14,7 +15,8 @@ _READING = """\
 ## How to read it
 
 - A trial is one pruned network, restored and measured on the validation split. `{metric}` is better when
-  higher, `macs_ratio` is its share of the dense network's multiply-accumulates and better when lower.
+  higher, the second value is its share of the dense network's cost (`macs_ratio`: of its
+  multiply-accumulates) and better when lower.
 - *Pareto front* shows all of them; the table below has those that no other beats.
 - Parameters named `rate.GROUP` are proposed pruning rates, before the projection onto the budget. What was
   kept stands in the user attributes `widths` and `costs` of a trial.
@@ -58,6 +60,8 @@ def _budget(budget: Any, macs: int, params: int, size: int) -> str:
     dense = {"macs": macs, "params": params, "bytes": size}
     bounds = budget if isinstance(budget, Mapping) else {}
     given = [_bound(name, bound, dense[name]) for name, bound in bounds.items() if name in dense]
+    if isinstance(ms := bounds.get(LATENCY), int | float):
+        given.append(f"latency at most {ms:g} ms")
     return "; ".join(given) or "none"
 
 

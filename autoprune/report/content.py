@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,9 +12,10 @@ from optuna import Study
 
 from autoprune.errors import StudyError
 from autoprune.searching import attributes as attr
-from autoprune.searching.front import Front, Point
+from autoprune.searching.front import UNITS, Front, Point
 from autoprune.searching.packing import unpack_profile
 from autoprune.searching.profile import Profile
+from autoprune.searching.space import LATENCY, OBJECTIVES
 from autoprune.searching.stored import read_widths
 from autoprune.searching.study import finished, front_of, stored_study
 from autoprune.storing.artifacts import Artifacts, open_artifacts
@@ -48,9 +49,23 @@ class Content:
         found = {name: None for p in self.front.trials for name, v in p.proxies.items() if math.isfinite(v)}
         return list(found)
 
-    def within(self, macs_ratio: float) -> Point | None:
-        """The most accurate trial of at most this share of the dense MACs."""
-        inside = [point for point in self.front.points if point.macs_ratio <= macs_ratio]
+    @property
+    def cost(self) -> str:
+        """What the front runs over, in words."""
+        return UNITS[self.front.objective]
+
+    @property
+    def bound(self) -> float | None:
+        """The budget on that cost, as a share of the dense network's."""
+        return self.budget.get(OBJECTIVES[self.front.objective])
+
+    def over(self, objective: str) -> Content:
+        """The same study with its front over another cost, see `Front.over`."""
+        return replace(self, front=self.front.over(objective))
+
+    def within(self, share: float) -> Point | None:
+        """The most accurate trial of at most this share of the dense cost."""
+        inside = [point for point in self.front.points if self.front.share(point) <= share]
         return inside[-1] if inside else None
 
 
@@ -78,14 +93,18 @@ def content_of(study: Study, artifacts: Artifacts) -> Content:
 
 
 def _budget(stored: Any, front: Front) -> dict[str, float]:
-    dense = {name: getattr(front.dense, name) for name in ("macs", "params", "bytes")}
+    costs = {name: getattr(front.dense, name) for name in ("macs", "params", "bytes", LATENCY)}
+    dense = {name: cost for name, cost in costs.items() if cost is not None}
     numbers = {
         name: float(value)
         for name, value in _mapping(stored).items()
         if name in dense and isinstance(value, int | float) and math.isfinite(value) and value > 0
     }
     # As in a study file: up to 1 a share of the dense network's.
-    return {name: value if value <= 1 else value / dense[name] for name, value in numbers.items()}
+    return {
+        name: value if value <= 1 and name != LATENCY else value / dense[name]
+        for name, value in numbers.items()
+    }
 
 
 def _seconds(study: Study) -> dict[int, float]:

@@ -1,4 +1,4 @@
-"""Accuracy against MACs: every trial, the front, the dense network, the budget, and what is selected."""
+"""Accuracy against cost: every trial, the front, the dense network, the budget, and what is selected."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import Any
 
 from autoprune.report.content import Content
 from autoprune.report.figures import NAME, Figure, figure, hover_value, plain, rates_summary, shares
-from autoprune.searching.front import Point
+from autoprune.searching.front import Dense, Front, Point
 from autoprune.searching.metric_scale import MetricScale
 
 HOVER = (
     "<b>trial %{customdata[0]}</b><br>METRIC, before reconstruction %{customdata[1]}<br>"
-    "%{customdata[2]:,d} MACs (%{x:.1%} of dense)<br>%{customdata[3]:,d} parameters<br>"
-    "criterion %{customdata[4]}, batch removal %{customdata[5]}<br>rates %{customdata[6]}<extra></extra>"
+    "%{customdata[2]:,d} MACs (%{customdata[7]:.1%} of dense)<br>%{customdata[3]:,d} parameters<br>"
+    "%{customdata[8]}criterion %{customdata[4]}, batch removal %{customdata[5]}<br>"
+    "rates %{customdata[6]}<extra></extra>"
 )
 
 
@@ -23,9 +24,9 @@ def front_figure(content: Content) -> Figure:
     chosen = {point.trial for point in points}
     others = [point for point in front.trials if point.trial not in chosen]
     data = [
-        _markers("other trials", others, metric, {"size": 7, "color": "--muted", "opacity": 0.65}),
+        _markers("other trials", front, others, {"size": 7, "color": "--muted", "opacity": 0.65}),
         {
-            **_markers("front", points, metric, {"size": 10, "color": "--accent"}),
+            **_markers("front", front, points, {"size": 10, "color": "--accent"}),
             "mode": "lines+markers",
             # Between two points of the front, the cheaper one is the best there is.
             "line": {"shape": "hv", "width": 2, "color": "--accent"},
@@ -35,23 +36,24 @@ def front_figure(content: Content) -> Figure:
     ]
     return figure(
         data,
-        "MACs, share of the dense network",
+        f"{content.cost}, share of the dense network",
         f"validation {plain(metric.name, NAME)}",
         # Margins that plotly finds for itself, and its legend, would cost a second drawing.
         xaxis={"tickformat": ".0%", "rangemode": "tozero", "automargin": False},
         yaxis={**shares(metric), "automargin": False},
         margin={"l": 70, "r": 14, "t": 12, "b": 52},
         hovermode="closest",
-        **_budget(content.budget.get("macs")),
+        **_budget(content.bound),
     )
 
 
-def _markers(name: str, points: list[Point], metric: MetricScale, marker: dict[str, Any]) -> dict[str, Any]:
+def _markers(name: str, front: Front, points: list[Point], marker: dict[str, Any]) -> dict[str, Any]:
+    metric = front.metric
     return {
         "type": "scatter",
         "mode": "markers",
         "name": name,
-        "x": [point.macs_ratio for point in points],
+        "x": [front.share(point) for point in points],
         "y": [point.accuracy for point in points],
         "customdata": [_hover(point, metric) for point in points],
         "hovertemplate": HOVER.replace("METRIC", hover_value(metric)),
@@ -69,7 +71,14 @@ def _hover(point: Point, metric: MetricScale) -> list[Any]:
         plain(point.criterion),
         point.batch_removal,
         rates_summary(point),
+        point.macs_ratio,
+        "" if point.latency_ms is None else f"{latency_words(point)}<br>",
     ]
+
+
+def latency_words(point: Point | Dense) -> str:
+    """The measured median with its spread."""
+    return f"{point.latency_ms or 0.0:.2f} ms (spread {point.latency_spread_ms or 0.0:.2f})"
 
 
 def _dense(content: Content) -> dict[str, Any]:
@@ -102,18 +111,18 @@ def _selected() -> dict[str, Any]:
     }
 
 
-def _budget(macs: float | None) -> dict[str, Any]:
-    if macs is None:
+def _budget(share: float | None) -> dict[str, Any]:
+    if share is None:
         return {}
-    line = {"type": "line", "x0": macs, "x1": macs, "yref": "paper", "y0": 0, "y1": 1}
+    line = {"type": "line", "x0": share, "x1": share, "yref": "paper", "y0": 0, "y1": 1}
     label = {
-        "x": macs,
+        "x": share,
         "yref": "paper",
         "y": 0,
-        "xanchor": "left" if macs < 0.6 else "right",
+        "xanchor": "left" if share < 0.6 else "right",
         "yanchor": "bottom",
         "showarrow": False,
-        "text": f"budget {macs:.0%}",
+        "text": f"budget {share:.0%}",
         "font": {"color": "--warm"},
     }
     return {

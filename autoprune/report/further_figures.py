@@ -40,7 +40,9 @@ def rates_figure(content: Content) -> Figure:
     points, groups = content.front.points, list(content.widths)
     # Numbered, so that no two names become the same label.
     rows = [f"{place + 1}. {plain(group)}" for place, group in enumerate(groups)]
-    columns = [f"trial {point.trial}, {percent(point.macs_ratio)} of the MACs" for point in points]
+    shares = [content.front.share(point) for point in points]
+    pairs = zip(points, shares, strict=True)
+    columns = [f"trial {point.trial}, {percent(share)} of the {content.cost}" for point, share in pairs]
     heat = {
         "type": "heatmap",
         "x": columns,
@@ -57,13 +59,13 @@ def rates_figure(content: Content) -> Figure:
     named, marked = spread(len(groups), ROWS), spread(len(points), COLUMNS)
     return figure(
         [heat],
-        "share of the MACs",
+        f"share of the {content.cost}",
         "",
         xaxis={
             "type": "category",
             "tickvals": [columns[place] for place in marked],
             "tickangle": 0,
-            "ticktext": [f"{points[place].macs_ratio:.0%}" for place in marked],
+            "ticktext": [f"{shares[place]:.0%}" for place in marked],
             "showgrid": False,
         },
         yaxis={
@@ -121,11 +123,11 @@ def proxy_figure(content: Content, name: str) -> Figure:
     shown = [max(value, max(values) / DECADES) for value in values] if min(values, default=0) > 0 else values
     marker = {
         "size": 8,
-        "color": [point.macs_ratio for point in points],
+        "color": [content.front.share(point) for point in points],
         "cmin": 0,
         "cmax": 1,
         "colorscale": [[0, "--low"], [1, "--high"]],
-        "colorbar": scale("MACs, share of dense"),
+        "colorbar": scale(f"{content.cost}, share of dense"),
         "line": {"width": 1, "color": "--muted"},
     }
     trace = {

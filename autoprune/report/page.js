@@ -89,6 +89,11 @@
       ["batch removal", String(trial.batch)],
       ["output error", short(trial.error)],
     ];
+    if (trial.latency !== null) {
+      const ms = (value) => `${value.toFixed(2)} ms`;
+      found.push(["latency", `${ms(trial.latency)} (spread ${ms(trial.latency_spread)})`]);
+      found.push(["latency predicted", ms(trial.latency_predicted)]);
+    }
     const proxies = Object.entries(trial.proxies).map(([name, v]) => [name.replaceAll("_", " "), short(v)]);
     return [...found, ...proxies].flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]);
   }
@@ -156,7 +161,7 @@
       one.setAttribute("aria-current", String(Number(one.dataset.trial) === number));
     }
     const mark = data.figures.front.data.at(-1);
-    mark.x = [trial.macs / data.dense.macs];
+    mark.x = [trial.share];
     mark.y = [trial.accuracy];
     if (drawn.has("front")) Plotly.restyle("figure-front", { x: [mark.x], y: [mark.y] }, [3]);
   }

@@ -92,6 +92,10 @@ def page_data(content: Content, figures: Mapping[str, Figure], study_file: str) 
 def _trial(point: Point, content: Content) -> dict[str, Any]:
     return {
         "trial": point.trial,
+        "share": finite(content.front.share(point)),
+        "latency": finite(point.latency_ms),
+        "latency_spread": finite(point.latency_spread_ms),
+        "latency_predicted": finite(point.latency_predicted_ms),
         "macs": point.macs,
         "params": point.params,
         "bytes": point.bytes,

@@ -105,7 +105,7 @@ def _progress_part(content: Content, figures: dict[str, Figure]) -> Markup:
     figures["volume-trial"] = further_figures.volume_by_trial(content)
     figures["volume-time"] = further_figures.volume_by_time(content)
     last = (figures["volume-trial"]["data"][0]["y"] or [0.0])[-1]
-    words = f"Hypervolume (the area below the front, up to all MACs) by trial: {last:.4f} at the end."
+    words = f"Hypervolume (the area below the front, up to the dense cost) by trial: {last:.4f} at the end."
     pair = [
         sections.drawing("volume-trial", words),
         sections.drawing("volume-time", "The same over the time of the search, pauses included."),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoprune.errors import ConfigError
 from autoprune.report.content import Content
+from autoprune.searching.front import Front
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +28,7 @@ def check_picture(path: Path) -> None:
 
 
 def write_plot(content: Content, path: Path) -> None:
-    """Draw accuracy against the share of MACs into a file of the kind that its suffix names."""
+    """Draw accuracy against the share of the cost into a file of the kind that its suffix names."""
     check_picture(path)
     import matplotlib
 
@@ -43,18 +44,19 @@ def write_plot(content: Content, path: Path) -> None:
 
 
 def draw(content: Content) -> Figure:
-    """All trials, the front as steps, the dense network, and the budget on MACs."""
+    """All trials, the front as steps, the dense network, and the budget on the cost."""
     from matplotlib.figure import Figure
 
     front, figure = content.front, Figure(figsize=INCHES, layout="constrained")
     axes: Any = figure.add_subplot()
     points = front.points
-    axes.scatter(*_places(front.trials), s=12, color="#9aa7b6", label="trials", zorder=2)
-    axes.plot(*_places(points), "o-", ms=4, color="#1668b5", drawstyle="steps-post", label="front", zorder=3)
+    axes.scatter(*_places(front, front.trials), s=12, color="#9aa7b6", label="trials", zorder=2)
+    steps = {"drawstyle": "steps-post", "label": "front", "zorder": 3}
+    axes.plot(*_places(front, points), "o-", ms=4, color="#1668b5", **steps)
     axes.plot([1.0], [front.dense.accuracy], "*", ms=12, color="#b3341f", label="dense", zorder=4)
-    if "macs" in content.budget:
-        axes.axvline(content.budget["macs"], ls="--", lw=1, color="#b3341f", label="budget")
-    axes.set(xlabel="MACs, share of the dense network", xlim=(0, None))
+    if content.bound is not None:
+        axes.axvline(content.bound, ls="--", lw=1, color="#b3341f", label="budget")
+    axes.set(xlabel=f"{content.cost}, share of the dense network", xlim=(0, None))
     axes.set_ylabel(f"validation {front.metric.name}", parse_math=False)
     # A name from the storage is no formula.
     axes.set_title(content.name, fontsize=10, parse_math=False)
@@ -66,5 +68,5 @@ def draw(content: Content) -> Figure:
     return figure
 
 
-def _places(points: Any) -> tuple[list[float], list[float]]:
-    return [point.macs_ratio for point in points], [point.accuracy for point in points]
+def _places(front: Front, points: Any) -> tuple[list[float], list[float]]:
+    return [front.share(point) for point in points], [point.accuracy for point in points]

@@ -8,9 +8,10 @@ from typing import Any
 
 from autoprune.report.content import Content
 from autoprune.report.figures import percent, spread
+from autoprune.report.front_figure import latency_words
 from autoprune.report.markup import Markup, joined, table, tag
 from autoprune.searching.fidelity import LEAST, SPAN, Fidelity
-from autoprune.searching.front import Point
+from autoprune.searching.front import Dense, Point
 from autoprune.searching.metric_scale import MetricScale
 from autoprune.searching.profile import Profile
 
@@ -37,13 +38,14 @@ def folded(title: str, *children: object) -> Markup:
 
 
 def glance(content: Content) -> Markup:
-    """The dense network and the best within a few shares of its MACs, as tiles."""
+    """The dense network and the best within a few shares of its cost, as tiles."""
     dense, metric = content.front.dense, content.front.metric
-    tiles = [("dense network", metric.shown(dense.accuracy), f"{dense.macs:,} MACs")]
+    cost = f"{dense.macs:,} MACs" if dense.latency_ms is None else latency_words(dense)
+    tiles = [("dense network", metric.shown(dense.accuracy), cost)]
     for share in SHARES:
         point = content.within(share)
         if point is not None:
-            label = f"at most {share:.0%} of the MACs"
+            label = f"at most {share:.0%} of the {content.cost}"
             detail = f"{metric.change(point.accuracy - dense.accuracy)}, trial {point.trial}"
             tiles.append((label, metric.shown(point.accuracy), detail))
     items = [tag("li", tag("span", a), tag("strong", b), tag("span", c)) for a, b, c in tiles]
@@ -58,7 +60,7 @@ def legend(content: Content) -> Markup:
         "dense": "dense network",
         "chosen": "shown in the plan",
     }
-    if "macs" in content.budget:
+    if content.bound is not None:
         marks["budget"] = "budget"
     items = [
         tag("li", tag("i", class_=f"mark {mark}", aria_hidden="true"), name) for mark, name in marks.items()
@@ -70,17 +72,20 @@ def front_words(content: Content) -> str:
     front = content.front
     if not front.trials:
         return "No trial has finished yet."
+    if not front.points:
+        return f"All {len(front.trials):,} finished trials were measured above the budget of latency."
     first, last, metric = front.points[0], front.points[-1], front.metric
+    cheapest = f"{percent(front.share(first))} of the {content.cost}"
     return (
         f"{len(front.trials):,} finished trials, {len(front)} of them on the front: from "
-        f"{metric.shown(first.accuracy)} {metric.name} at {percent(first.macs_ratio)} of the MACs to "
-        f"{metric.shown(last.accuracy)} at {percent(last.macs_ratio)}. The dense network has "
+        f"{metric.shown(first.accuracy)} {metric.name} at {cheapest} to "
+        f"{metric.shown(last.accuracy)} at {percent(front.share(last))}. The dense network has "
         f"{metric.shown(front.dense.accuracy)}. {budget_words(content.budget)}"
     )
 
 
 def budget_words(budget: Mapping[str, float]) -> str:
-    names = {"macs": "MACs", "params": "parameters", "bytes": "bytes"}
+    names = {"macs": "MACs", "params": "parameters", "bytes": "bytes", "latency_ms": "latency"}
     bounds = [f"{names[name]} at most {percent(share)} of dense" for name, share in budget.items()]
     return f"Budget: {', '.join(bounds)}." if bounds else "No budget was set."
 
@@ -88,11 +93,13 @@ def budget_words(budget: Mapping[str, float]) -> str:
 def front_table(content: Content) -> Markup:
     """Every point has a button: the keyboard's way to what a click on the figure shows."""
     dense, metric = content.front.dense, content.front.metric
-    costs = ("MACs", "of dense", "parameters", "of dense")
-    head = ("trial", metric.name, "before", *costs, "batch", "criterion")
-    rows: list[Sequence[object]] = [_front_row(point, metric) for point in content.front.points]
+    timed = dense.latency_ms is not None
+    costs_of = ("MACs", "of dense", "parameters", "of dense")
+    head: tuple[str, ...] = ("trial", metric.name, "before", *costs_of, "batch", "criterion")
+    rows: list[Sequence[object]] = [(*_front_row(p, metric), *_times(p, timed)) for p in content.front.points]
     costs = (f"{dense.macs:,}", "100 %", f"{dense.params:,}", "100 %")
-    rows.append(("dense", metric.shown(dense.accuracy), "", *costs, "", ""))
+    rows.append(("dense", metric.shown(dense.accuracy), "", *costs, "", "", *_times(dense, timed)))
+    head = (*head, "latency") if timed else head
     caption = f"The front, cheapest first; 'before' is the {metric.name} without reconstruction"
     return table(caption, head, rows)
 
@@ -111,6 +118,10 @@ def _front_row(point: Point, metric: MetricScale) -> Sequence[object]:
         point.batch_removal,
         point.criterion,
     )
+
+
+def _times(of: Point | Dense, timed: bool) -> tuple[str, ...]:
+    return (latency_words(of),) if timed else ()
 
 
 def rates_table(content: Content) -> Markup:

@@ -13,6 +13,7 @@ from autoprune.data.inputs import Inputs
 from autoprune.errors import DataError
 from autoprune.graph.groups import Kept
 from autoprune.graph.slicing import Slicer
+from autoprune.latency import Latency
 from autoprune.reconstruction.base import Bench, Reconstruction
 from autoprune.reconstruction.batch_norm import re_estimate
 from autoprune.searching.metrics import LabelledMetric
@@ -24,21 +25,22 @@ Metric = Callable[[nn.Module], float]
 
 @dataclass(frozen=True)
 class Measurement:
-    """Metric after and before reconstruction (higher is better) and output error after it (lower is).
+    """Metric after and before reconstruction (higher is better), output error and latency after it (lower).
 
-    Before reconstruction it is None where nobody wanted to know.
+    Before reconstruction it is None where nobody wanted to know, the latency where nothing is timed.
     """
 
     accuracy: float
     accuracy_before_reconstruction: float | None
     output_error: float
+    latency: Latency | None = None
 
 
-Wanted = Callable[[float], bool]
+Wanted = Callable[[float, Latency | None], bool]
 """Of the metric after reconstruction: is the one before it worth another pass over the images?"""
 
 
-def always(accuracy: float) -> bool:
+def always(accuracy: float, latency: Latency | None) -> bool:
     return True
 
 
@@ -56,9 +58,11 @@ class Evaluator:
         output_error: OutputError,
         *,
         batch_norm: bool = False,
+        latency: Callable[[nn.Module], Latency] | None = None,
     ) -> None:
         self.bench, self.reconstruction = bench, reconstruction
         self.metric, self.output_error, self.batch_norm = metric, output_error, batch_norm
+        self.latency = latency
         self._same_images = isinstance(metric, LabelledMetric) and leads(output_error.batches, metric.inputs)
         self.slicer = Slicer(bench.model, bench.graph)
         self._network = self.slicer.build(bench.graph.all_kept())
@@ -98,8 +102,10 @@ class Evaluator:
     def measure_trained(self, network: nn.Module, kept: Kept, before: Wanted = always) -> Measurement:
         """As `measure`, for a candidate whose weights were trained."""
         accuracy, error = self._judge(network)
-        plain = checked(self.metric(self.sliced(kept))) if before(checked(accuracy)) else None
-        return Measurement(accuracy, plain, error)
+        latency = None if self.latency is None else self.latency(network)
+        wanted = before(checked(accuracy), latency)
+        plain = checked(self.metric(self.sliced(kept))) if wanted else None
+        return Measurement(accuracy, plain, error, latency)
 
     @torch.no_grad()
     def error(self, kept: Kept) -> float:

@@ -59,7 +59,7 @@ def pooled(classes: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Fideli
     Fisher's transformation of each correlation, weighted by its precision. The variance of Spearman's is
     1.06 / (n - 3): Fieller, Hartley and Pearson, Biometrika 44, 1957.
     """
-    usable = [(-_spearman(x, y), len(x)) for x, y in classes if _varies(x) and _varies(y)]
+    usable = [(-spearman(x, y), len(x)) for x, y in classes if _varies(x) and _varies(y)]
     weight = sum(count - 3 for _, count in usable)
     if weight <= 0:
         return None
@@ -88,7 +88,7 @@ def _classes(points: Sequence[T]) -> list[list[T]]:
     return [members for members in classes if len(members) >= LEAST]
 
 
-def _spearman(x: Sequence[float], y: Sequence[float]) -> float:
+def spearman(x: Sequence[float], y: Sequence[float]) -> float:
     """Spearman's rank correlation; SciPy's takes a second to import."""
     return float(np.corrcoef(_ranks(x), _ranks(y))[0, 1])
 

@@ -1,27 +1,37 @@
-"""The front: the candidates that no other beats in accuracy and MACs, and the best within a budget."""
+"""The front: the candidates that no other beats in accuracy and cost, and the best within a budget."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from autoprune.errors import BudgetError, StudyError
+from autoprune.errors import BudgetError, ConfigError, StudyError, unknown_name
 from autoprune.searching.fidelity import Fidelity, fidelities
 from autoprune.searching.metric_scale import ACCURACY, MetricScale
+from autoprune.searching.space import LATENCY, OBJECTIVES
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+UNITS = {"macs": "MACs", "params": "parameters", "latency": "latency"}
+"""What a front runs over, in words: "half of the MACs"."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dense:
-    """The network before pruning. Costs are for one input; `accuracy` is the metric, higher is better."""
+    """The network before pruning. Costs are for one input; `accuracy` is the metric, higher is better.
+
+    Latency is that of one batch, with the distance between the quartiles; None where networks are not timed.
+    """
 
     macs: int
     params: int
     bytes: int
     accuracy: float
+    latency_ms: float | None = None
+    latency_spread_ms: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +40,9 @@ class Point:
 
     `accuracy` is the study's metric, whatever that is (mean IoU, R2, ...); higher is better.
     `accuracy_before_reconstruction` is None where the trial did not join the front. `proxies` are what
-    the rungs below the measurement said of the candidate, by name.
+    the rungs below the measurement said of the candidate, by name. Latencies are None where the study does
+    not time its networks: the median of the whole network, measured, the distance between the quartiles,
+    and what the table of measured layers had predicted.
     """
 
     trial: int
@@ -48,7 +60,17 @@ class Point:
     criterion: str
     kept: Mapping[str, Tensor] = field(repr=False)
     proxies: Mapping[str, float] = field(default_factory=dict, repr=False)
+    latency_ms: float | None = None
+    latency_spread_ms: float | None = None
+    latency_predicted_ms: float | None = None
     builder: Callable[[Point], nn.Module] | None = field(default=None, repr=False, compare=False)
+
+    def within(self, limits: Mapping[str, float]) -> bool:
+        """Whether every cost is at most its limit, by name; of a latency, the median plus the spread."""
+        costs = {name: getattr(self, name) for name in limits}
+        if LATENCY in limits and self.latency_ms is not None:
+            costs[LATENCY] = self.latency_ms + (self.latency_spread_ms or 0.0)
+        return all(costs[name] is not None and costs[name] <= limit for name, limit in limits.items())
 
     def build(self) -> nn.Module:
         """The pruned network with restored weights: a module of the user's own class, in eval mode."""
@@ -65,28 +87,73 @@ class Point:
             "trial macs macs_ratio params params_ratio bytes accuracy accuracy_before_reconstruction "
             "output_error batch_removal criterion"
         )
-        values = {name: getattr(self, name) for name in names.split()}
+        values = {name: getattr(self, name) for name in names.split()} | timed(self)
         mappings = {"widths": self.widths, "rates": self.rates, "proxies": self.proxies}
         return {**values, **{name: dict(mapping) for name, mapping in mappings.items()}}
 
 
+def timed(of: Dense | Point) -> dict[str, float]:
+    """Latencies by name, where there are any."""
+    names = (LATENCY, "latency_spread_ms", "latency_predicted_ms")
+    return {name: value for name in names if (value := getattr(of, name, None)) is not None}
+
+
 @dataclass(frozen=True)
 class Front:
-    """All finished trials of a study; iterating gives the non-dominated ones in order of MACs.
+    """All finished trials of a study; iterating gives the non-dominated ones in order of cost.
 
     `metric` says what the accuracy of a point is: `front.metric.shown(point.accuracy)` is how to print it.
+    `objective` is what the front runs over beside it: macs, params or latency. A trial that was
+    measured above `latency_bound`, the study's budget in milliseconds, is on no front.
     """
 
     study: str
     dense: Dense
     trials: Sequence[Point]
     metric: MetricScale = ACCURACY
+    objective: str = "macs"
+    latency_bound: float | None = None
+
+    def over(self, objective: str) -> Front:
+        """The same trials with their front over another cost.
+
+        Raises ConfigError for an unknown one, StudyError for latency where the networks were not timed.
+        """
+        if objective not in OBJECTIVES:
+            raise ConfigError(unknown_name("cost", objective, OBJECTIVES))
+        if objective == "latency" and self.dense.latency_ms is None:
+            raise StudyError(
+                f"study '{self.study}' did not time its networks; search with objective = \"latency\" or a "
+                "budget of latency_ms, under another name."
+            )
+        return replace(self, objective=objective)
+
+    def cost(self, of: Point | Dense) -> float:
+        """What the front runs over, of a point or the dense network."""
+        value = getattr(of, OBJECTIVES[self.objective])
+        return float("inf") if value is None else value
+
+    @property
+    def dense_cost(self) -> float:
+        return self.cost(self.dense)
+
+    def share(self, point: Point) -> float:
+        """The point's cost as a share of the dense network's."""
+        return self.cost(point) / self.dense_cost
+
+    @property
+    def too_slow(self) -> list[Point]:
+        """Trials that were predicted to be within the study's budget of latency, but measured above it."""
+        limit = self.latency_bound
+        return [] if limit is None else [p for p in self.trials if not p.within({LATENCY: limit})]
 
     @property
     def points(self) -> list[Point]:
         """Non-dominated trials (more accurate than every cheaper one), cheapest first."""
         front: list[Point] = []
-        for point in sorted(self.trials, key=lambda p: (p.macs, -p.accuracy, p.trial)):
+        out = {point.trial for point in self.too_slow}
+        inside = [point for point in self.trials if point.trial not in out]
+        for point in sorted(inside, key=lambda p: (self.cost(p), -p.accuracy, p.trial)):
             if not front or point.accuracy > front[-1].accuracy:
                 front.append(point)
         return front
@@ -103,22 +170,30 @@ class Front:
         return len(self.points)
 
     def best(
-        self, *, macs: float | None = None, params: float | None = None, bytes: float | None = None
+        self,
+        *,
+        macs: float | None = None,
+        params: float | None = None,
+        bytes: float | None = None,
+        latency_ms: float | None = None,
     ) -> Point:
         """Most accurate trial within all given bounds; a bound up to 1 is a fraction of dense.
 
-        Raises BudgetError, naming the cheapest trial, when none is within them.
+        `latency_ms` is in milliseconds: the measured median plus the spread is at most that. Raises
+        BudgetError, naming the cheapest trial, when none is within the bounds.
         """
         bounds = {"macs": macs, "params": params, "bytes": bytes}
         limits = {n: v * getattr(self.dense, n) if v <= 1 else v for n, v in bounds.items() if v is not None}
-        inside = [p for p in self.trials if all(getattr(p, n) <= limit for n, limit in limits.items())]
+        if latency_ms is not None:
+            limits[LATENCY] = self.over("latency") and latency_ms
+        inside = [p for p in self.trials if p.within(limits)]
         if not inside:
             raise BudgetError(self._nothing_within(limits))
-        return max(inside, key=lambda p: (p.accuracy, -p.macs, -p.trial))
+        return max(inside, key=lambda p: (p.accuracy, -self.cost(p), -p.trial))
 
-    def takes(self, accuracy: float, macs: int) -> bool:
-        """Whether a candidate would join the front: no trial as cheap is as accurate."""
-        return all(point.accuracy < accuracy for point in self.trials if point.macs <= macs)
+    def takes(self, accuracy: float, cost: float) -> bool:
+        """Whether a candidate of this cost would join the front: no trial as cheap is as accurate."""
+        return all(point.accuracy < accuracy for point in self.trials if self.cost(point) <= cost)
 
     def of_trial(self, number: int) -> Point:
         """The finished trial with this number; StudyError when there is none."""
@@ -130,19 +205,26 @@ class Front:
     def to_json(self) -> dict[str, Any]:
         """What `front --json` prints."""
         dense = {name: getattr(self.dense, name) for name in ("macs", "params", "bytes", "accuracy")}
+        dense |= timed(self.dense)
         found = {name: vars(fidelity) for name, fidelity in self.fidelities.items()}
         points = [point.to_json() for point in self.points]
+        over = {} if self.objective == "macs" else {"objective": self.objective}
         return {
             "study": self.study,
             "metric": self.metric.name,
             "dense": dense,
             "front": points,
             "fidelity": found,
+            **over,
         }
 
     def _nothing_within(self, limits: Mapping[str, float]) -> str:
-        wanted = ", ".join(f"{name} <= {limit:,.0f}" for name, limit in limits.items())
+        digits = {LATENCY: 2}
+        wanted = ", ".join(f"{name} <= {limit:,.{digits.get(name, 0)}f}" for name, limit in limits.items())
         if not self.trials:
             return f"study '{self.study}' has no finished trial yet; run 'autoprune search' first."
-        least = ", ".join(f"{name} {min(getattr(p, name) for p in self.trials):,}" for name in limits)
+        found = {name: [v for p in self.trials if (v := getattr(p, name)) is not None] for name in limits}
+        least = ", ".join(
+            f"{name} {min(values):,.{digits.get(name, 0)}f}" for name, values in found.items() if values
+        )
         return f"no finished trial has {wanted}; the least so far: {least}. Search with a budget, or longer."

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
+from torch import nn
+
 from autoprune.data.inputs import leading
 from autoprune.graph.groups import Layer
+from autoprune.latency import Latency
 from autoprune.reconstruction import Bench, Reconstruction
 from autoprune.reconstruction.base import POSITIONS_PER_IMAGE
 from autoprune.reconstruction.remembering import RememberingIndependent
@@ -44,7 +47,8 @@ MOST_OUTPUTS = 2**25
 
 @dataclass(frozen=True, kw_only=True)
 class Ladder:
-    """Makes the evaluators of one task. `readers` are the layers that read pruned channels."""
+    """Makes the evaluators of one task. `readers` are the layers that read pruned channels;
+    `latency` times a network, where a trial does that."""
 
     task: Task
     bench: Bench
@@ -53,13 +57,13 @@ class Ladder:
     data_free: bool
     dense_macs: int
     readers: Sequence[Layer]
+    latency: Callable[[nn.Module], Latency] | None = None
 
     def measuring(self) -> Evaluator:
         """The last rung: what a trial stores."""
         error = self._error(TRIAL_IMAGES)
-        return Evaluator(
-            self.bench, self.reconstruction, self.task.metric, error, batch_norm=self.batch_norm
-        )
+        how = {"batch_norm": self.batch_norm, "latency": self.latency}
+        return Evaluator(self.bench, self.reconstruction, self.task.metric, error, **how)  # type: ignore[arg-type]
 
     def below(self) -> Evaluator:
         """The rung below the measurement: on few images, but as the study restores."""

@@ -14,11 +14,13 @@ from autoprune.components import check_options
 from autoprune.config import TrainingConfig
 from autoprune.criteria import criteria
 from autoprune.data.inputs import Inputs
+from autoprune.errors import ConfigError, unknown_name
 from autoprune.reconstruction import reconstructions
 from autoprune.searching.evaluator import Metric
 from autoprune.searching.gradients import Labelled
 from autoprune.searching.metric_scale import ACCURACY
 from autoprune.searching.metrics import LabelledMetric, scale_of
+from autoprune.searching.space import LATENCY, OBJECTIVES
 from autoprune.searching.strategies import strategies
 from autoprune.training.history import History
 from autoprune.training.recoveries import recoveries
@@ -29,6 +31,8 @@ class Options:
     """What to search and how to restore; names are resolved in the registries."""
 
     trials: int = 100
+    objective: str = "macs"
+    latency_batch: int = 1
     budget: Mapping[str, float | int] = field(default_factory=dict)
     multiple_of: int = 1
     min_kept: float = 0.05
@@ -50,6 +54,11 @@ class Options:
     history_epochs: int = 2
 
     @property
+    def timed(self) -> bool:
+        """Whether networks are timed: latency is what the front runs over, or has a budget."""
+        return self.objective == "latency" or LATENCY in self.budget
+
+    @property
     def trains(self) -> bool:
         """Whether every trial ends with training."""
         return recoveries[self.recovery].trains
@@ -60,6 +69,8 @@ class Options:
 
     def check_names(self) -> None:
         """ConfigError for a name or an option that is in no table, before anything long begins."""
+        if self.objective not in OBJECTIVES:
+            raise ConfigError(unknown_name("objective", self.objective, OBJECTIVES))
         check_options(criteria, self.criterion, self.criterion_options)
         check_options(strategies, self.strategy, self.strategy_options)
         check_options(reconstructions, self.reconstruction, self.reconstruction_options)
@@ -67,7 +78,12 @@ class Options:
 
     def identity(self) -> dict[str, Any]:
         """What must stay the same when a study continues."""
+        # Left out where they are as they were before there was a choice: such studies continue.
+        objective = {} if self.objective == "macs" else {"objective": self.objective}
+        timed = {"latency_batch": self.latency_batch} if self.timed else {}
         return {
+            **objective,
+            **timed,
             "budget": dict(self.budget),
             "multiple_of": self.multiple_of,
             "min_kept": self.min_kept,

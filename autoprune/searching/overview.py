@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from autoprune.errors import StudyError
 from autoprune.searching import attributes as attr
 from autoprune.searching.metric_scale import ACCURACY, MetricScale
-from autoprune.searching.stored import read_dense, read_metric
+from autoprune.searching.stored import read_dense, read_metric, read_trial, read_widths
 from autoprune.storing.marks import LOST, WITHDRAWN, WORKER
 from autoprune.storing.workers import is_gone
 
@@ -90,7 +90,7 @@ def overview(study: Study) -> Overview:
         waiting=states[TrialState.WAITING],
         failed=len(failed),
         lost=sum(LOST in trial.user_attrs for trial in failed),
-        best=_best(trials) if ours else None,
+        best=_best(study, trials) if ours else None,
         dense_accuracy=_dense_accuracy(study) if ours else None,
         metric=_metric(study),
         workers=tuple(sorted(_workers(trials))),
@@ -98,10 +98,14 @@ def overview(study: Study) -> Overview:
     )
 
 
-def _best(trials: Sequence[FrozenTrial]) -> Best | None:
-    """From the trials' values alone, which are cheap to read: accuracy and the ratio of MACs."""
+def _best(study: Study, trials: Sequence[FrozenTrial]) -> Best | None:
+    """From the trials' values alone, which are cheap to read: accuracy and the ratio of MACs.
+
+    Where the front runs over another cost, the ratio is that of their stored MACs.
+    """
+    ratio = _ratio_of_macs(study)
     measured = [
-        Best(trial.number, *trial.values)
+        Best(trial.number, trial.values[0], ratio(trial))
         for trial in trials
         if trial.state is TrialState.COMPLETE
         and len(trial.values) == 2
@@ -109,6 +113,18 @@ def _best(trials: Sequence[FrozenTrial]) -> Best | None:
     ]
     half = [best for best in measured if best.macs_ratio <= HALF]
     return max(half or measured, key=lambda best: (best.accuracy, -best.macs_ratio), default=None)
+
+
+def _ratio_of_macs(study: Study) -> Callable[[FrozenTrial], float]:
+    identity = study.user_attrs[attr.IDENTITY]
+    if not isinstance(identity, Mapping) or identity.get("objective", "macs") == "macs":
+        return lambda trial: trial.values[1]
+    try:
+        dense = read_dense(study)
+        widths = read_widths(study)
+        return lambda trial: read_trial(trial, widths).costs.macs / dense.macs
+    except StudyError:
+        return lambda trial: math.nan
 
 
 def _dense_accuracy(study: Study) -> float | None:

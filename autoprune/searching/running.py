@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from optuna import Study, Trial
@@ -15,15 +15,18 @@ from optuna.trial import TrialState
 from autoprune.errors import StudyError
 from autoprune.graph import ChannelGraph, CostModel
 from autoprune.graph.groups import Kept
+from autoprune.latency import Latency
+from autoprune.latency.table import LatencyModel
 from autoprune.progress import Progress, Stage
 from autoprune.searching import attributes as attr
 from autoprune.searching.allocate import project
 from autoprune.searching.evaluator import Evaluator, Measurement
+from autoprune.searching.front import UNITS
 from autoprune.searching.options import Options, Task
 from autoprune.searching.parameters import BATCH_REMOVAL, distributions, to_counts
 from autoprune.searching.profile import Profile
 from autoprune.searching.recovering import Record, Recoverer
-from autoprune.searching.space import Space
+from autoprune.searching.space import Space, by_name
 from autoprune.searching.strategies import Strategy
 from autoprune.searching.study import finished, front_of
 from autoprune.storing.claims import Claims
@@ -61,6 +64,9 @@ class Parts(Protocol):
 
     @property
     def space(self) -> Space: ...
+
+    @property
+    def latency(self) -> LatencyModel: ...
 
     @property
     def profile(self) -> Profile: ...
@@ -173,15 +179,23 @@ class Run:
         curves = engine.profile.curves(engine.space.names, batch)
         counts = project(engine.space, curves, to_counts(engine.space, trial.params))
         proposed = engine.profile.kept(engine.space.widths(counts), batch)
-        costs = {name: int(value[0]) for name, value in engine.space.costs(counts[None]).items()}
+        costs = {name: int(v[0]) for name, v in by_name(engine.cost.evaluate(counts[None])).items()}
         trial.set_user_attr(attr.PROXIES, engine.strategy.proxies(counts, batch))
-        kept, measured, trained = self._measured(trial, proposed, costs["macs"])
+        kept, measured, trained = self._measured(trial, proposed, costs)
         record = {attr.COSTS: costs, attr.BATCH: batch, **self._record(kept, measured), **trained}
+        if measured.latency is not None:
+            predicted = float(engine.latency.predict(counts[None])[0])
+            record[attr.LATENCY] = {**vars(measured.latency), "predicted_ms": predicted}
         for name, value in record.items():
             trial.set_user_attr(name, value)
+        share = self._cost(costs, measured.latency) / front_of(self.study).dense_cost
         # Finished already: held dead in this very moment, so another worker repeats it.
-        values = [measured.accuracy, costs["macs"] / engine.cost.dense_macs]
-        self.study.tell(trial, values, skip_if_finished=True)
+        self.study.tell(trial, [measured.accuracy, share], skip_if_finished=True)
+
+    def _cost(self, costs: Mapping[str, int], latency: Latency | None) -> float:
+        """What the study's front runs over."""
+        objective = self.engine.options.objective
+        return costs[objective] if objective in costs or latency is None else latency.ms
 
     def _record(self, kept: Kept, measured: Measurement) -> Record:
         """What makes the trial reproducible from storage alone."""
@@ -196,11 +210,13 @@ class Run:
             attr.PROVENANCE: origin,
         }
 
-    def _measured(self, trial: Trial, kept: Kept, macs: int) -> tuple[Kept, Measurement, Record]:
+    def _measured(
+        self, trial: Trial, kept: Kept, costs: Mapping[str, int]
+    ) -> tuple[Kept, Measurement, Record]:
         """A candidate restored or trained: its channels, what was measured, what names its artifacts."""
 
-        def joins(accuracy: float) -> bool:
-            return front_of(self.study).takes(accuracy, macs)
+        def joins(accuracy: float, latency: Latency | None) -> bool:
+            return front_of(self.study).takes(accuracy, self._cost(costs, latency))
 
         if not self.engine.options.trains:
             return kept, self.engine.evaluator.measure(kept, joins), {}
@@ -220,13 +236,14 @@ def show_finished(study: Study, stage: Stage, shown: int) -> int:
 
 
 def best_so_far(study: Study) -> str:
-    """The note beside the progress bar: the best point of at most half the MACs, else of all."""
+    """The note beside the progress bar: the best point of at most half the cost, else of all."""
     front = front_of(study)
-    half = [point for point in front.trials if point.macs_ratio <= 0.5]
+    half = [point for point in front.trials if front.share(point) <= 0.5]
     chosen = max(half or front.trials, key=lambda point: point.accuracy, default=None)
     if chosen is None:
         return ""
-    return f"{front.metric.shown(chosen.accuracy, 1)} at {chosen.macs_ratio:.0%} MACs"
+    shown, words = front.metric.shown(chosen.accuracy, 1), UNITS[front.objective]
+    return f"{shown} at {front.share(chosen):.0%} {words}"
 
 
 def _late(end: float | None) -> bool:

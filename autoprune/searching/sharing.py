@@ -20,6 +20,8 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from autoprune.calibration.moments import Moments
 from autoprune.errors import StudyError
 from autoprune.graph.groups import Layer
+from autoprune.latency.packing import pack_table, unpack_table
+from autoprune.latency.table import Table
 from autoprune.progress import Progress
 from autoprune.searching import attributes as attr
 from autoprune.searching.packing import FORMAT, pack_moments, pack_profile, unpack_moments, unpack_profile
@@ -71,6 +73,17 @@ def shared_moments(
         make=make,
         pack=pack_moments,
         unpack=lambda content: unpack_moments(content, layers, device),
+    )
+
+
+def shared_table(make: Callable[[], Table], layers: int, **depends: Any) -> Shared[Table]:
+    """The latency table of a network with so many layers."""
+    return Shared(
+        name="latency",
+        depends=depends,
+        make=make,
+        pack=pack_table,
+        unpack=lambda content: unpack_table(content, layers),
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,18 +17,30 @@ if TYPE_CHECKING:
     from autoprune.graph.groups import ChannelGraph
 
 Widths = dict[str, int]
-Bounds = Mapping[str, int]
-"""Cost name (macs, params, bytes) -> largest allowed value, absolute."""
+Bounds = Mapping[str, float]
+"""Cost name (macs, params, bytes, latency_ms) -> largest allowed value, absolute."""
+Latencies = Callable[[np.ndarray], np.ndarray]
+"""Candidates (n, groups) -> milliseconds (n,) that a measurement should not exceed."""
+
+LATENCY = "latency_ms"
+OBJECTIVES = {"macs": "macs", "params": "params", "latency": LATENCY}
+"""What a front can run over beside accuracy -> the name of that cost."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """Groups in network order; `options[g]` are the allowed widths of group g, rising, dense last."""
+    """Groups in network order; `options[g]` are the allowed widths of group g, rising, dense last.
+
+    `objective` names the cost that candidates are spread over. With `latencies`, a study's that times its
+    networks, latency is a cost too; the first call may take as long as measuring a table.
+    """
 
     names: tuple[str, ...]
     options: tuple[np.ndarray, ...]
     cost: CostModel
     bounds: Bounds
+    objective: str = "macs"
+    latencies: Latencies | None = None
 
     @property
     def dense(self) -> np.ndarray:
@@ -60,7 +72,12 @@ class Space:
 
     def costs(self, counts: np.ndarray) -> dict[str, np.ndarray]:
         """All costs of candidates (n, groups), by name; each (n,)."""
-        return by_name(self.cost.evaluate(counts))
+        known = by_name(self.cost.evaluate(counts))
+        return known if self.latencies is None else {**known, LATENCY: self.latencies(np.asarray(counts))}
+
+    def objectives(self, counts: np.ndarray) -> np.ndarray:
+        """The objective's cost of candidates (n, groups), (n,)."""
+        return self.costs(counts)[self.objective]
 
     def excess(self, counts: np.ndarray) -> np.ndarray:
         """How far candidates are above the tightest bound: max over bounds of cost / bound - 1, (n,)."""
@@ -75,7 +92,11 @@ class Space:
         merged = {**bounds}
         for name, bound in self.bounds.items():
             merged[name] = min(bound, merged.get(name, bound))
-        return Space(self.names, self.options, self.cost, merged)
+        return replace(self, bounds=merged)
+
+    def aimed(self, target: float) -> Space:
+        """The same space with the objective's cost bounded by `target`."""
+        return self.within({self.objective: target})
 
 
 def by_name(costs: Costs) -> dict[str, np.ndarray]:
@@ -90,8 +111,11 @@ def make_space(
     multiple_of: int = 1,
     budget: Mapping[str, float | int] | None = None,
     caps: Mapping[str, float] | None = None,
+    objective: str = "macs",
+    latencies: Latencies | None = None,
 ) -> Space:
-    """The search space of a network. `caps` are greatest pruning rates of groups, 0..1.
+    """The search space of a network. `caps` are greatest pruning rates of groups, 0..1. Whether a budget of
+    latency is reachable is not asked here, since it would have to be measured: see `check_reachable`.
 
     Raises ModelError when nothing can be pruned, BudgetError when the floors do not fit the budget.
     """
@@ -105,10 +129,11 @@ def make_space(
     options = tuple(
         allowed_widths(group.width, least.get(group.name, min_kept), multiple_of) for group in graph.groups
     )
-    space = Space(tuple(group.name for group in graph.groups), options, cost, {})
+    names = tuple(group.name for group in graph.groups)
     bounds = absolute_bounds(cost, budget or {})
-    check_reachable(space, bounds)
-    return Space(space.names, options, cost, bounds)
+    counted = {name: bound for name, bound in bounds.items() if name != LATENCY}
+    check_reachable(Space(names, options, cost, {}), counted)
+    return Space(names, options, cost, bounds, OBJECTIVES[objective], latencies)
 
 
 def allowed_widths(width: int, min_kept: float, multiple_of: int) -> np.ndarray:
@@ -119,15 +144,18 @@ def allowed_widths(width: int, min_kept: float, multiple_of: int) -> np.ndarray:
     return np.unique(np.append(np.arange(first, width, multiple_of), width))
 
 
-def absolute_bounds(cost: CostModel, budget: Mapping[str, float | int]) -> dict[str, int]:
-    """A float up to 1 is a fraction of the dense cost, anything above 1 is absolute."""
+def absolute_bounds(cost: CostModel, budget: Mapping[str, float | int]) -> dict[str, float]:
+    """A float up to 1 is a fraction of the dense cost, anything above 1 is absolute; milliseconds stay."""
     dense = {"macs": cost.dense_macs, "params": cost.dense_params, "bytes": cost.dense_bytes}
     for name, value in budget.items():
-        if name not in dense:
-            raise ConfigError(f"unknown budget '{name}'. Known: {', '.join(dense)}.")
+        if name not in (*dense, LATENCY):
+            raise ConfigError(f"unknown budget '{name}'. Known: {', '.join([*dense, LATENCY])}.")
         if not (math.isfinite(value) and value > 0):
             raise ConfigError(f"budget {name} must be a positive number, got {value}.")
-    return {n: math.floor(v * dense[n]) if v <= 1 else math.floor(v) for n, v in budget.items()}
+    return {
+        name: value if name == LATENCY else math.floor(value * dense[name] if value <= 1 else value)
+        for name, value in budget.items()
+    }
 
 
 def check_reachable(space: Space, bounds: Bounds) -> None:
@@ -135,13 +163,18 @@ def check_reachable(space: Space, bounds: Bounds) -> None:
     least = space.costs(space.floor[None])
     dense = space.costs(space.dense[None])
     for name, bound in bounds.items():
-        reachable = int(least[name][0])
+        reachable = least[name][0]
         if reachable > bound:
-            raise BudgetError(
-                f"budget {name} = {bound:,} cannot be met: with the floors (min_kept, caps, multiple_of) the "
-                f"least is {reachable:,}, {reachable / int(dense[name][0]):.1%} of dense. "
-                "Raise the budget, lower min_kept or raise caps."
-            )
+            raise unreachable(name, bound, reachable, dense[name][0])
+
+
+def unreachable(name: str, bound: float, least: float, dense: float) -> BudgetError:
+    """A bound that the narrowest candidate, of cost `least`, does not meet."""
+    return BudgetError(
+        f"budget {name} = {bound:,} cannot be met: with the floors (min_kept, caps, multiple_of) the "
+        f"least is {least:,.{2 if name == LATENCY else 0}f}, {least / dense:.1%} of dense. "
+        "Raise the budget, lower min_kept or raise caps."
+    )
 
 
 def rates_of(widths: Mapping[str, int], dense: Mapping[str, int]) -> dict[str, float]:

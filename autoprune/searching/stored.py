@@ -12,9 +12,11 @@ from autoprune.errors import StudyError
 from autoprune.searching import attributes as attr
 from autoprune.searching.front import Dense
 from autoprune.searching.metric_scale import ACCURACY, MetricScale
+from autoprune.searching.space import LATENCY, OBJECTIVES
 
 Count = Annotated[int, Field(ge=1)]
 Cost = Annotated[int, Field(ge=0)]
+Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Metric = Annotated[float, Field(allow_inf_nan=False)]
 Widths = dict[str, Count]
 
@@ -52,6 +54,22 @@ class StoredDense(_Stored):
     params: Count
     bytes: Count
     accuracy: Metric
+    latency_ms: Milliseconds | None = None
+    latency_spread_ms: Milliseconds | None = None
+
+
+class StoredPlace(_Stored):
+    """Where the study's networks are timed."""
+
+    device: str
+    batch: Count
+    threads: Count
+
+
+class StoredLatency(_Stored):
+    ms: Milliseconds
+    spread_ms: Milliseconds
+    predicted_ms: Milliseconds
 
 
 class StoredCosts(_Stored):
@@ -86,6 +104,7 @@ class StoredTrial(_Stored):
     criterion: str
     proxies: dict[str, float] = {}
     tried: list[StoredTried] = []
+    latency: StoredLatency | None = None
 
 
 Model = TypeVar("Model", bound=_Stored)
@@ -104,6 +123,26 @@ def read_metric(study: Described) -> MetricScale:
     if stored is None:
         return ACCURACY
     return MetricScale(**dict(_checked(StoredMetric, stored, f"study '{study.study_name}'")))
+
+
+def read_place(study: Described) -> StoredPlace:
+    """Where the study's networks are timed; StudyError where it does not say."""
+    return _checked(StoredPlace, study.user_attrs.get(attr.TIMED_ON), f"study '{study.study_name}'")
+
+
+def read_objective(study: Described) -> str:
+    """What the study's front runs over beside accuracy."""
+    name = study.user_attrs[attr.IDENTITY].get("objective", "macs")
+    if name not in OBJECTIVES:
+        raise StudyError(f"study '{study.study_name}' is damaged: its objective is {str(name)[:60]!r}.")
+    return str(name)
+
+
+def read_latency_bound(study: Described) -> float | None:
+    """Milliseconds that the study's networks may take, where it has such a budget."""
+    budget = study.user_attrs[attr.IDENTITY].get("budget")
+    bound = budget.get(LATENCY) if isinstance(budget, Mapping) else None
+    return float(bound) if isinstance(bound, int | float) and math.isfinite(bound) else None
 
 
 def read_widths(study: Described) -> Widths:

@@ -23,7 +23,9 @@ from autoprune.searching.stored import (
     Described,
     Finished,
     read_dense,
+    read_latency_bound,
     read_metric,
+    read_objective,
     read_trial,
     read_widths,
 )
@@ -47,6 +49,7 @@ def open_study(
     versions: Mapping[str, str],
     frozen: Sequence[Mapping[str, Any]] = (),
     metric: MetricScale = ACCURACY,
+    timed_on: Mapping[str, Any] | None = None,
 ) -> Study:
     """The study of this name, created if absent; StudyError naming the fields if made for another search."""
     study = _loaded_or_created(storage, name)
@@ -54,7 +57,10 @@ def open_study(
     if attr.IDENTITY not in stored:
         if study.get_trials(deepcopy=False):
             raise StudyError(f"study '{name}' was not made by autoprune; choose another name or storage.")
-        _describe(study, identity, dense(), dense_widths, versions, frozen, metric)
+        found = dense()
+        if timed_on is not None:
+            study.set_user_attr(attr.TIMED_ON, dict(timed_on))
+        _describe(study, identity, found, dense_widths, versions, frozen, metric)
         name_metrics(study)
         return study
     check_ours(study)
@@ -69,8 +75,8 @@ def open_study(
 
 
 def name_metrics(study: Study) -> None:
-    """Give the study's values the names that dashboards show."""
-    names = [read_metric(study).name, "macs_ratio"]
+    """Give the study's values the names that dashboards show: the second is a share of the dense cost."""
+    names = [read_metric(study).name, f"{read_objective(study)}_ratio"]
     if study.metric_names != names:
         with quiet():
             study.set_metric_names(names)
@@ -97,7 +103,7 @@ def _describe(
 ) -> None:
     study.set_user_attr(attr.SCHEMA_VERSION, attr.SCHEMA)
     study.set_user_attr(attr.VERSIONS, dict(versions))
-    study.set_user_attr(attr.DENSE, vars(dense))
+    study.set_user_attr(attr.DENSE, {n: v for n, v in vars(dense).items() if v is not None})
     study.set_user_attr(attr.DENSE_WIDTHS, dict(dense_widths))
     study.set_user_attr(attr.FROZEN, [dict(group) for group in frozen])
     if metric != ACCURACY:
@@ -137,7 +143,9 @@ def read_front(storage: str, name: str) -> Front:
         check_ours(study)
         dense, widths = read_dense(study), read_widths(study)
         points = [point_of(trial, dense, widths) for trial in study.finished]
-        return Front(name, dense, points, read_metric(study))
+        return Front(
+            name, dense, points, read_metric(study), read_objective(study), read_latency_bound(study)
+        )
 
 
 def stored_study(storage: str, name: str) -> Study:
@@ -164,13 +172,16 @@ def front_of(study: Study) -> Front:
     for trial in trials:
         if trial.number not in known:
             known[trial.number] = point_of(trial, dense, widths)
-    return Front(study.study_name, dense, [known[trial.number] for trial in trials], read_metric(study))
+    points = [known[trial.number] for trial in trials]
+    objective, bound = read_objective(study), read_latency_bound(study)
+    return Front(study.study_name, dense, points, read_metric(study), objective, bound)
 
 
 def point_of(trial: Finished, dense: Dense, dense_widths: Mapping[str, int]) -> Point:
     """What a finished trial says; StudyError where it is damaged."""
     stored = read_trial(trial, dense_widths)
     assert trial.values is not None, "read_trial refuses a trial without"
+    timed = stored.latency
     return Point(
         trial=trial.number,
         macs=stored.costs.macs,
@@ -187,6 +198,9 @@ def point_of(trial: Finished, dense: Dense, dense_widths: Mapping[str, int]) -> 
         criterion=stored.criterion,
         kept=_Masks(stored.kept, stored.widths),
         proxies=stored.proxies,
+        latency_ms=None if timed is None else timed.ms,
+        latency_spread_ms=None if timed is None else timed.spread_ms,
+        latency_predicted_ms=None if timed is None else timed.predicted_ms,
     )
 
 

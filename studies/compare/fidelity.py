@@ -55,7 +55,7 @@ def candidates(engine: Engine, macs: float, count: int, seed: int) -> Iterator[n
 def judged(engine: Engine, counts: np.ndarray) -> dict[str, float]:
     widths, batch = engine.space.widths(counts), engine.options.batch_removal[0]
     kept = engine.profile.kept(widths, batch)
-    measured = engine.evaluator.measure(kept, lambda accuracy: False)
+    measured = engine.evaluator.measure(kept, lambda accuracy, latency: False)
     return {
         ADDITIVE: total_loss(engine.profile.curves(engine.space.names, batch), counts),
         INDEPENDENT: engine.workshop.assess(widths, batch, "last-layer-error", 256),

@@ -21,7 +21,7 @@ from autoprune.searching.profile import Profile
 from autoprune.searching.space import Space
 
 SHARES = tuple(0.05 * step for step in range(1, 20))
-"""Shares of the dense MACs that candidates aim at: people ask for round numbers."""
+"""Shares of the dense cost that candidates aim at: people ask for round numbers."""
 
 
 ADDITIVE = "additive"
@@ -109,12 +109,14 @@ class Problem:
     def curves(self, batch: int) -> Curves:
         return self.profile.curves(self.space.names, batch)
 
-    def targets(self, shares: Sequence[float] = SHARES) -> list[int]:
-        """MACs that candidates aim at: these shares of dense, as far as they are reachable, and the bound."""
-        dense = self.space.cost.dense_macs
-        least = int(self.space.costs(self.space.floor[None])["macs"][0])
-        bound = self.space.bounds.get("macs", dense)
-        inside = [round(dense * share) for share in shares if least <= round(dense * share) < bound]
+    def targets(self, shares: Sequence[float] = SHARES) -> list[float]:
+        """What candidates aim at, in units of the space's objective: these shares of the dense cost, as far
+        as they are reachable, and the bound."""
+        space = self.space
+        least, dense = space.objectives(np.stack([space.floor, space.dense])).tolist()
+        bound = space.bounds.get(space.objective, dense)
+        aims = [dense * share if isinstance(dense, float) else round(dense * share) for share in shares]
+        inside = [aim for aim in aims if least <= aim < bound]
         return sorted({*inside, bound} if bound < dense else {*inside} or {dense})
 
 
@@ -137,12 +139,12 @@ class Strategy(Component, ABC):
         problem, batch = self.problem, self.problem.batches[0]
         found = []
         for target in spread_out(self.aims()):
-            counts = allocate(problem.space.within({"macs": target}), problem.curves(batch))
+            counts = allocate(problem.space.aimed(target), problem.curves(batch))
             found.append(to_parameters(problem.space, counts, batch))
         return found
 
-    def aims(self) -> list[int]:
-        """MACs that candidates aim at."""
+    def aims(self) -> list[float]:
+        """Costs that candidates aim at, of the kind that the study's objective is."""
         return self.problem.targets()
 
     @abstractmethod
@@ -166,7 +168,7 @@ class Strategy(Component, ABC):
         return None
 
 
-def spread_out(values: Sequence[int]) -> list[int]:
+def spread_out(values: Sequence[float]) -> list[float]:
     """The same values, the widest gap filled next: a search that stops early has still seen the range."""
     if len(values) <= 2:
         return list(values)

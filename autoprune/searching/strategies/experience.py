@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from optuna.trial import FrozenTrial
 
-from autoprune.searching.attributes import COSTS, OUTPUT_ERROR, PROXIES, TRIED, WIDTHS
+from autoprune.searching.attributes import OUTPUT_ERROR, PROXIES, TRIED, WIDTHS
 from autoprune.searching.parameters import BATCH_REMOVAL
 from autoprune.searching.strategies.base import ON_FEW, Problem
 from autoprune.searching.surrogate import Observation, Surrogate
@@ -29,7 +29,7 @@ class Experience:
         self.known: set[Key] = set()
         """Candidates that were measured or considered."""
         self._read: set[int] = set()
-        self._measured: list[tuple[int, float]] = []
+        self._measured: list[tuple[float, float]] = []
 
     def read(self, trials: Sequence[FrozenTrial]) -> None:
         """Take in those of the finished `trials` that are new."""
@@ -38,15 +38,20 @@ class Experience:
         self._read |= {trial.number for trial in new}
         self.known |= {(found.batch, *found.counts.tolist()) for found in seen}
         self.surrogate.learn(seen)
-        self._measured += [
-            (trial.user_attrs[COSTS]["macs"], trial.user_attrs[PROXIES][ON_FEW])
-            for trial in new
-            if ON_FEW in trial.user_attrs.get(PROXIES, {})
-        ]
+        judged = [trial for trial in new if ON_FEW in trial.user_attrs.get(PROXIES, {})]
+        errors = [trial.user_attrs[PROXIES][ON_FEW] for trial in judged]
+        self._measured += zip(self._costs(judged), errors, strict=True)
 
-    def least_error(self, macs: int) -> float:
-        """The least error on few images of measured candidates with at most these MACs, or infinity."""
-        return min((error for cost, error in self._measured if cost <= macs), default=math.inf)
+    def least_error(self, cost: float) -> float:
+        """The least error on few images of measured candidates of at most this cost, or infinity."""
+        return min((error for known, error in self._measured if known <= cost), default=math.inf)
+
+    def _costs(self, trials: Sequence[FrozenTrial]) -> list[float]:
+        """The objective's cost; a latency as predicted, which is what other candidates are compared by."""
+        if not trials:
+            return []
+        rows = [[trial.user_attrs[WIDTHS][name] for name in self.problem.space.names] for trial in trials]
+        return self.problem.space.objectives(np.array(rows)).tolist()  # type: ignore[no-any-return]
 
     def _observations(self, trial: FrozenTrial) -> Iterator[Observation]:
         """What a trial says of its own candidate, in full and on few images, and of those it considered."""

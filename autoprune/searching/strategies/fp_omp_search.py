@@ -33,12 +33,12 @@ class FPOMPSearch(Planned):
     on the first `images` of the validation split.
 
     With a budget the walk ends where it holds, and that candidate is the trial; without one, the first
-    candidate below each target of MACs is a trial, from 95 % of dense down. Each batch removal size walks
+    candidate below each target of cost is a trial, from 95 % of dense down. Each batch removal size walks
     on its own, the largest first; 5 is the size in the authors' code.
 
     `lazy` is not in the papers: damage assessed in earlier steps counts until its group is pruned, and
     only the least is assessed anew until the least is fresh. `lazy = false` is the papers' full sweep.
-    `per_cost` divides damage by the MACs that the removal saves, which the papers do not. The walk is kept
+    `per_cost` divides damage by the cost that the removal saves, which the papers do not. The walk is kept
     in the study, so that a search that continues goes on from there.
     """
 
@@ -117,7 +117,7 @@ def goals(problem: Problem) -> list[Space]:
     """Bounds at which a candidate is taken, from the widest down: the budget, or else every target."""
     if problem.space.bounds:
         return [problem.space]
-    return [problem.space.within({"macs": target}) for target in reversed(problem.targets())]
+    return [problem.space.aimed(target) for target in reversed(problem.targets())]
 
 
 def _excess(goal: Space, walk: RemovalWalk) -> float:

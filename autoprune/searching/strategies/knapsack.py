@@ -37,7 +37,7 @@ class Knapsack(Strategy):
 
     Of `draws` such candidates the one with the least output error on few images is measured; the errors
     of the others teach the surrogate too. With one draw nothing is restored but what is measured. `targets`
-    are shares of the dense MACs to aim at, every twentieth where none is given.
+    are shares of the dense cost (of the study's objective) to aim at, every twentieth where none is given.
     """
 
     citation = (
@@ -51,7 +51,7 @@ class Knapsack(Strategy):
         default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
     )
 
-    def aims(self) -> list[int]:
+    def aims(self) -> list[float]:
         return self.problem.targets(sorted(self.targets)) if self.targets else super().aims()
 
     def sampler(self, finished: int) -> BaseSampler:
@@ -94,7 +94,7 @@ class KnapsackSampler(Proposer):
     def __init__(
         self,
         problem: Problem,
-        aims: Sequence[int],
+        aims: Sequence[float],
         draws: int,
         tried: dict[int, list[Tried]],
         experience: Callable[[Study], Experience],
@@ -123,8 +123,8 @@ class KnapsackSampler(Proposer):
     def _drawn(
         self, experience: Experience, rng: np.random.Generator, begun: set[Key]
     ) -> Iterator[Candidate]:
-        """Different candidates for one target of MACs, restored on few images if there are several."""
-        target = int(rng.choice(self.aims))
+        """Different candidates for one target of cost, restored on few images if there are several."""
+        target = self.aims[int(rng.integers(len(self.aims)))]
         found: dict[Key, Candidate] = {}
         for attempt in range(self.draws + _MOST_REDRAWS):
             spread = 1.0 + 0.5 * max(0, attempt - self.draws)
@@ -139,12 +139,12 @@ class KnapsackSampler(Proposer):
             yield Candidate(one.counts, one.batch, error)
 
     def _draw(
-        self, surrogate: Surrogate, rng: np.random.Generator, target: int, spread: float
+        self, surrogate: Surrogate, rng: np.random.Generator, target: float, spread: float
     ) -> Candidate:
         draw = surrogate.draw(rng, spread)
         pairs = zip(self._curves[draw.batch], draw.log_factors, strict=True)
         curves = [curve * np.exp(theta) for curve, theta in pairs]
-        return Candidate(allocate(self.problem.space.within({"macs": target}), curves), draw.batch)
+        return Candidate(allocate(self.problem.space.aimed(target), curves), draw.batch)
 
     def _begun(self, study: Study) -> set[Key]:
         """Candidates that other workers are at, or that are queued: perhaps again, after a worker's death."""
@@ -156,8 +156,8 @@ class KnapsackSampler(Proposer):
         """Whether no measured candidate as cheap had a much smaller error on few images."""
         if candidate.error is None:
             return True
-        macs = int(self.problem.space.costs(candidate.counts[None])["macs"][0])
-        return candidate.error <= HOPELESS * experience.least_error(macs)
+        cost = float(self.problem.space.objectives(candidate.counts[None])[0])
+        return candidate.error <= HOPELESS * experience.least_error(cost)
 
     def _told(self, candidate: Candidate) -> Tried:
         return {"counts": candidate.counts.tolist(), "batch": candidate.batch, ON_FEW: candidate.error}

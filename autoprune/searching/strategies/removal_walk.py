@@ -24,7 +24,7 @@ class Rule:
     `whole_network`: assessments judge the network, so the damage of a removal is what it adds; otherwise
     they judge one group, and the damage is the assessment. `lazy`: damage known from earlier steps counts
     until its group is pruned, and only the least is assessed anew until the least is fresh; that chooses as
-    a full sweep does as long as no removal makes another one cheaper. `per_cost`: damage per MAC saved.
+    a full sweep does as long as no removal makes another one cheaper. `per_cost`: damage per cost saved.
     """
 
     whole_network: bool
@@ -86,7 +86,8 @@ class RemovalWalk:
         return counts
 
     def _saved(self) -> np.ndarray:
-        """MACs that the next removal from each group saves, (groups,)."""
+        """What the next removal from each group saves of the objective's cost, (groups,)."""
         steps = np.stack([self._narrower(group) for group in range(len(self.counts))])
-        macs = self.space.costs(np.concatenate([self.counts[None], steps]))["macs"]
-        return np.asarray(np.maximum(macs[0] - macs[1:], 1))
+        costs = self.space.objectives(np.concatenate([self.counts[None], steps]))
+        least = 1e-6 * costs[0] if costs.dtype.kind == "f" else 1
+        return np.asarray(np.maximum(costs[0] - costs[1:], least))

@@ -22,7 +22,7 @@ _BISECTIONS = 40
 @strategies.register("uniform")
 @dataclass(frozen=True, kw_only=True)
 class Uniform(Planned):
-    """The same rate for all groups, as low as each target of MACs allows: the control for criteria.
+    """The same rate for all groups, as low as each target of cost allows: the control for criteria.
 
     Widths are rounded to the nearest allowed one. Ends when every target has been evaluated with every
     batch removal size.
@@ -42,7 +42,7 @@ class Dispersion(Planned):
     """Rates that fall where Kernel Dispersion rises: redundant groups lose more channels.
 
     `p_l = clip(P (1 - KD_l)^exponent / mean, 0, p_max)` with the mean over channels (each group counts by
-    its width), so that P is the mean rate before clipping; for each target of MACs, P is the least that
+    its width), so that P is the mean rate before clipping; for each target of cost, P is the least that
     meets it, by bisection. A target that needs more than `p_max` is left out, unless none is left: then
     channels beyond `p_max` go where the profile loses least. The formula is a reading: the paper says
     that rates follow the dispersion, not how. Ends like `uniform`.
@@ -69,7 +69,7 @@ class Dispersion(Planned):
 def one_per_target(problem: Problem, weights: np.ndarray, highest: float) -> Iterator[Parameters]:
     """Candidates with rates `clip(P * weights, 0, highest)`, the least P for each target and batch size."""
     targets = spread_out(problem.targets())
-    found = [scaled_rates(problem.space.within({"macs": t}), weights, highest) for t in targets]
+    found = [scaled_rates(problem.space.aimed(t), weights, highest) for t in targets]
     counts = [row for row in found if row is not None]
     for batch in problem.batches:
         if counts:
