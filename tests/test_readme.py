@@ -27,6 +27,6 @@ def test_the_commands_exist() -> None:
     shown = set(re.findall(r"`autoprune (\w+) STUDY", README))
     assert shown == {
         *("search", "front", "studies", "stop", "dashboard"),
-        *("build", "evaluate", "finetune", "groups", "report", "plot", "export"),
+        *("build", "evaluate", "explain", "finetune", "groups", "report", "plot", "export"),
     }
     assert all(CliRunner().invoke(app, [name, "--help"]).exit_code == 0 for name in shown)
