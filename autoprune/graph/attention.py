@@ -1,4 +1,4 @@
-"""`nn.MultiheadAttention` with any number of heads: torch's own insists on as many as its width has room for."""
+"""`nn.MultiheadAttention` with any number of heads: torch insists on as many as its width has room for."""
 
 from __future__ import annotations
 
