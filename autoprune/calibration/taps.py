@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from autoprune.graph.attention import opened
 from autoprune.graph.groups import Layer
+from autoprune.graph.multi_head import opened
 
 Function = Callable[..., Any]
 

@@ -8,11 +8,12 @@ from typing import Any
 from torch import fx, nn
 
 from autoprune.graph.assemble import assemble
+from autoprune.graph.call import Call
 from autoprune.graph.capture import Program, capture
 from autoprune.graph.groups import ChannelGraph
 from autoprune.graph.labels import Labels
 from autoprune.graph.operators import apply_rule
-from autoprune.graph.trace import Call, Trace
+from autoprune.graph.trace import Trace
 
 
 def find_groups(

@@ -12,12 +12,13 @@ from collections.abc import Mapping
 import torch
 from torch import fx
 
+from autoprune.graph.call import Call, Rule, is_constant, operator_name
 from autoprune.graph.operators_elementwise import ELEMENTWISE, elementwise
 from autoprune.graph.operators_layers import LAYERS
 from autoprune.graph.operators_movement import MOVEMENT
 from autoprune.graph.operators_products import PRODUCTS
 from autoprune.graph.operators_space import SPACE
-from autoprune.graph.trace import Call, Rule, Trace, Value, is_constant, operator_name
+from autoprune.graph.trace import Trace, Value
 
 RULES: Mapping[str, Rule] = {
     f"aten.{name}": rule

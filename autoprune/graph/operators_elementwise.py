@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from autoprune.graph.call import Call, Rule, names
 from autoprune.graph.labels import CONSTANT, Labels
 from autoprune.graph.spread import narrowed, varying
-from autoprune.graph.trace import Call, One, Rule, Value, names
+from autoprune.graph.trace import One, Value
 
 
 def elementwise(call: Call) -> Value:

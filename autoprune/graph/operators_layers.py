@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from torch import Tensor, fx
 
+from autoprune.graph.call import Call, Rule
 from autoprune.graph.groups import Layer, LayerKind, Role
 from autoprune.graph.labels import Labels
-from autoprune.graph.trace import Call, DenseOutput, Rule, Value
+from autoprune.graph.trace import DenseOutput, Value
 
 
 def convolution(call: Call) -> Value:

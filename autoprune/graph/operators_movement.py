@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
+from autoprune.graph.call import Call, Rule, names
 from autoprune.graph.labels import Labels
 from autoprune.graph.spread import Spread, tied, varying
-from autoprune.graph.trace import Call, One, Reshape, Rule, Value, names
+from autoprune.graph.trace import One, Reshape, Value
 
 
 def moved(call: Call) -> Value:

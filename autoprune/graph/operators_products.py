@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from autoprune.graph.call import Call, Rule
 from autoprune.graph.labels import CONSTANT, Labels
 from autoprune.graph.operators_elementwise import combine_spread
 from autoprune.graph.spread import narrowed, tied, varying
-from autoprune.graph.trace import Call, One, Product, Rule, Value
+from autoprune.graph.trace import One, Product, Value
 
 _MIXES = "mixes channels"
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from autoprune.graph.call import Call, Rule, names
 from autoprune.graph.operators_elementwise import elementwise
-from autoprune.graph.trace import Call, One, Rule, Value, names
+from autoprune.graph.trace import One, Value
 
 Dims = Callable[[Call, One], list[int]]
 

@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 from autoprune.calibration.taps import Function
 from autoprune.data.inputs import Inputs
 from autoprune.errors import ModelError
-from autoprune.graph.attention import opened
+from autoprune.graph.multi_head import opened
 from autoprune.reconstruction.casm.trace import SIZE_QUERIES, Call, Slot, Trace, call_name
 
 

@@ -19,8 +19,8 @@ from torch.utils import _pytree as pytree
 from autoprune.calibration.flow import SUMS
 from autoprune.calibration.taps import Function, LayerTap
 from autoprune.data.inputs import Inputs
-from autoprune.graph.attention import opened
 from autoprune.graph.groups import Layer
+from autoprune.graph.multi_head import opened
 
 _SMALL, _LARGE = 2, 3
 ACTIVATIONS: tuple[Function, ...] = (
