@@ -18,7 +18,7 @@ torch.manual_seed(SEED)
 
 
 def few(count: int, smoke: int = 32) -> int:
-    """So many, but only a few in smoke form."""
+    """So many, or few in smoke form."""
     return smoke if SMOKE else count
 
 
@@ -49,13 +49,10 @@ def show(front: autoprune.Front) -> None:
 def against_uniform(
     model: nn.Module, front: autoprune.Front, test: Callable[[nn.Module], float], **options: Any
 ) -> None:
-    """At half the MACs on test data: the front's network, and the best of the same rate for all groups.
-
-    Both are chosen on validation; criterion, reconstruction and `options` of the search are the same.
-    """
+    """At half the MACs on test data, each chosen on validation, with the same `options` of the search."""
     uniform = autoprune.search(model, **options, trials=few(12, 2), strategy="uniform", budget={"macs": 0.5})
-    shown = front.metric.shown
+    shown, contestants = front.metric.shown, {"front": front, "uniform rates": uniform}
     print(f"test: dense {shown(test(model))}")
-    for name, found in (("front", front), ("uniform rates", uniform)):
+    for name, found in contestants.items():
         point = found.best(macs=0.5)
         print(f"test: {name} {shown(test(point.build()))} at {point.macs_ratio:.1%} of the MACs")
