@@ -32,11 +32,12 @@ model = nn.Sequential(
     *(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.Flatten()),
     *(nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 10)),
 )
-train(model, images[:1000], labels[:1000], epochs=3 if smoke else 15)
+train(model, images[:1000], labels[:1000], epochs=1 if smoke else 15)
 unseen = DataLoader(TensorDataset(images[1000:], labels[1000:]), batch_size=256)
 
 # autoprune: calibration images need no labels, validation judges the candidates.
-front = autoprune.search(model, calibration=images[:512], validation=unseen, trials=5 if smoke else 30)
+trials = 3 if smoke else 30
+front = autoprune.search(model, calibration=images[: 32 if smoke else 512], validation=unseen, trials=trials)
 print(f"dense: {front.metric.shown(front.dense.accuracy)} at {front.dense.macs:,} MACs")
 for point in front:
     print(f"{front.metric.shown(point.accuracy)} at {point.macs_ratio:.0%} of the MACs")

@@ -24,7 +24,8 @@ if missing := [str(path) for path in needed if not path.exists()]:
 values = study.model_dump()
 values["storage"] = str(Path(tempfile.mkdtemp(prefix="autoprune-")) / "cifar.journal")
 values["search"] |= {"trials": 2 if SMOKE else 30, "caps": {"conv1": 0.5}}
-values["data"] |= {"calibration_images": 64, "validation_images": 100} if SMOKE else {}
+values["search"] |= {"batch_removal": [4]} if SMOKE else {}
+values["data"] |= {"calibration_images": 32, "validation_images": 50} if SMOKE else {}
 session = Session.open(StudyConfig.model_validate(values))
 print(f"{len(session.graph.groups)} groups: {', '.join(list(session.graph.widths)[:5])}, ...")
 

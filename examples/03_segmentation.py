@@ -4,7 +4,7 @@
 """
 
 import torch
-from common import SEED, SMOKE, against_uniform, fit, show
+from common import SEED, against_uniform, few, fit, show
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
@@ -45,10 +45,10 @@ class UNet(nn.Module):
         return {"out": self.head(self.last(torch.cat([interpolate(up, scale_factor=2.0), high], 1)))}
 
 
-model, (images, masks) = UNet(), shapes(128 if SMOKE else 2000)
+model, (images, masks) = UNet(), shapes(few(2000))
 fit(model, images, masks, lambda output, target: cross_entropy(output["out"], target), epochs=10)
 
-options = {"calibration": images[:256], "validation": [shapes(16 if SMOKE else 400)], "metric": "mean-iou"}
-front = autoprune.search(model, **options, trials=3 if SMOKE else 30, seed=SEED)
+options = {"calibration": images[:256], "validation": [shapes(few(400))], "metric": "mean-iou"}
+front = autoprune.search(model, **options, trials=few(30, 2), seed=SEED)
 show(front)
-against_uniform(model, front, MeanIoU([shapes(16 if SMOKE else 1000)], torch.device("cpu")), **options)
+against_uniform(model, front, MeanIoU([shapes(few(1000))], torch.device("cpu")), **options)

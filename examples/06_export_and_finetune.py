@@ -22,9 +22,11 @@ from autoprune.session import Session
 folder = Path(tempfile.mkdtemp(prefix="autoprune-"))
 values = load_study("studies/digits.toml").model_dump()
 values["storage"] = str(folder / "digits.journal")
-values["model"]["weights"] = str(folder / "dense.safetensors")  # trained on first use, in seconds
-values["search"] |= {"trials": 3 if SMOKE else 30, "seed": SEED}
-values["training"] |= {"epochs": 1 if SMOKE else 10, "learning_rate": 0.005}
+weights = {"weights": str(folder / "dense.safetensors")}  # trained on first use, in seconds
+values["model"] |= {"weights": None, "train_on_first_use": None} if SMOKE else weights
+values["data"] |= {"calibration_images": 32} if SMOKE else {}
+values["search"] |= {"trials": 2 if SMOKE else 30, "seed": SEED}
+values["training"] |= {"epochs": 1 if SMOKE else 10, "images": 64 if SMOKE else None, "learning_rate": 0.005}
 session = Session.open(StudyConfig.model_validate(values))
 
 front = session.search()

@@ -17,12 +17,17 @@ SEED = int(next((argument for argument in sys.argv[1:] if argument.isdigit()), 0
 torch.manual_seed(SEED)
 
 
+def few(count: int, smoke: int = 32) -> int:
+    """So many, or few in smoke form."""
+    return smoke if SMOKE else count
+
+
 def fit(
     model: nn.Module, inputs: Tensor, targets: Tensor, loss: Callable[[Any, Tensor], Tensor], epochs: int
 ) -> None:
     """Train with Adam; the model ends in eval mode."""
-    epochs = 1 if SMOKE else epochs
-    optimizer, steps = torch.optim.AdamW(model.parameters()), epochs * -(-len(inputs) // 64)
+    optimizer, epochs = torch.optim.AdamW(model.parameters()), few(epochs, 1)
+    steps = epochs * -(-len(inputs) // 64)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
     for _ in range(epochs):
         for batch in torch.randperm(len(inputs)).split(64):
@@ -44,13 +49,10 @@ def show(front: autoprune.Front) -> None:
 def against_uniform(
     model: nn.Module, front: autoprune.Front, test: Callable[[nn.Module], float], **options: Any
 ) -> None:
-    """At half the MACs on test data: the front's network, and the best of the same rate for all groups.
-
-    Both are chosen on validation; criterion, reconstruction and `options` of the search are the same.
-    """
-    uniform = autoprune.search(model, **options, trials=12, strategy="uniform", budget={"macs": 0.5})
-    shown = front.metric.shown
+    """At half the MACs on test data, each chosen on validation, with the same `options` of the search."""
+    uniform = autoprune.search(model, **options, trials=few(12, 2), strategy="uniform", budget={"macs": 0.5})
+    shown, contestants = front.metric.shown, {"front": front, "uniform rates": uniform}
     print(f"test: dense {shown(test(model))}")
-    for name, found in (("front", front), ("uniform rates", uniform)):
+    for name, found in contestants.items():
         point = found.best(macs=0.5)
         print(f"test: {name} {shown(test(point.build()))} at {point.macs_ratio:.1%} of the MACs")
