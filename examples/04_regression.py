@@ -34,9 +34,9 @@ digits = torch.tensor(load_digits().images).float()[:, None] / 16
 digits = interpolate(digits[torch.randperm(len(digits))], scale_factor=2.0, mode="bilinear")
 images, angles = turned(digits[:1000], 5)
 model = nn.Sequential(
-    *(*conv(1, 16, 1), *conv(16, 32, 2), *conv(32, 32, 1), *conv(32, 64, 1), *conv(64, 64, 2)),
-    *(*conv(64, 64, 1), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(256, 64), nn.ReLU()),
-    *(nn.Linear(64, 1), nn.Flatten(0)),
+    *(*conv(1, 8, 1), *conv(8, 16, 2), *conv(16, 16, 1), *conv(16, 24, 1), *conv(24, 24, 2)),
+    *(*conv(24, 24, 1), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(96, 24), nn.ReLU()),
+    *(nn.Linear(24, 1), nn.Flatten(0)),
 )
 fit(model, images, angles, mse_loss, epochs=10)
 

@@ -14,6 +14,10 @@ import pytest
 
 from tests.services import PostgresServer, RedisServer, Server, emptied, fresh_database
 
+# Read when torch is first imported, also in programs that tests start: results then do not depend on how a
+# library splits its work, and two test processes share two cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Started in the background of a shell, tests and the programs they start would be deaf to Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -74,7 +74,9 @@ def test_candidates_are_trained_and_kept(tmp_path: Path) -> None:
     training = TensorDataset(UNSEEN, SMALL.model()(UNSEEN).argmax(1))
     how: dict[str, Any] = {
         "recovery": "fine-tune", "training": training, "storage": storage, "artifacts": tmp_path / "kept",
-        "training_options": {"epochs": 8, "augmentation": "none", "optimizer": "adam", "distillation": 1.0},
+        "training_options": {
+            "epochs": 30, "augmentation": "none", "optimizer": "adam", "learning_rate": 3e-3, "distillation": 1.0,
+        },
         "min_kept": 0.4,
     }  # fmt: skip
     front = search(model, trials=1, **how)

