@@ -75,7 +75,8 @@ def test_candidates_are_trained_and_kept(tmp_path: Path) -> None:
     how: dict[str, Any] = {
         "recovery": "fine-tune", "training": training, "storage": storage, "artifacts": tmp_path / "kept",
         "training_options": {
-            "epochs": 30, "augmentation": "none", "optimizer": "adam", "learning_rate": 3e-3, "distillation": 1.0,
+            "epochs": 30, "augmentation": "none", "optimizer": "adam", "learning_rate": 3e-3,
+            "distillation": 1.0,
         },
         "min_kept": 0.4,
     }  # fmt: skip
