@@ -44,6 +44,10 @@ _HOMES = {
 }
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     # PyTorch takes seconds to import; `autoprune --help` and the errors do not need it.
     if name in _HOMES:

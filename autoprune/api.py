@@ -158,7 +158,10 @@ def _task(
     device: torch.device,
 ) -> Task:
     if (validation is None) == (evaluate is None):
-        raise ConfigError("pass either validation (a labelled loader) or evaluate(model) -> float, not both.")
+        came = "neither" if evaluate is None else "both"
+        raise ConfigError(
+            f"pass one of validation (a labelled loader) and evaluate(model) -> float, got {came}."
+        )
     judged = find_metric(metric)
     if evaluate is not None and metric != "accuracy":
         raise ConfigError("metric judges validation, and evaluate takes the place of both; pass one of them.")

@@ -123,7 +123,8 @@ def training_data(session: Session) -> TrainingData:
     if dataset is None:
         raise DataError(
             f"dataset '{session.config.data.dataset}' has no training split, which fine-tuning needs; return "
-            "Splits with train from its function, or set distillation = 1 to train on calibration images."
+            "autoprune.data.splits.Splits with train from its function, or set distillation = 1 to train on "
+            "calibration images."
         )
     return TrainingData.of(dataset, images=settings.images, workers=settings.workers)
 

@@ -165,8 +165,8 @@ class Untraceable(nn.Module):
 
 
 BAD: list[tuple[str, dict[str, Any], type[AutopruneError], str]] = [
-    ("no metric", {"evaluate": None}, ConfigError, "either validation"),
-    ("two metrics", {"validation": labelled}, ConfigError, "either validation"),
+    ("no metric", {"evaluate": None}, ConfigError, "pass one of validation"),
+    ("two metrics", {"validation": labelled}, ConfigError, "pass one of validation"),
     ("metric no function", {"evaluate": 0.5}, ConfigError, "evaluate must be a function"),
     ("empty calibration", {"calibration": []}, DataError, "at least one image"),
     ("empty tensor", {"calibration": IMAGES[:0]}, DataError, "at least one image"),

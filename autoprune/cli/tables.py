@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.table import Table
 from rich.text import Text
@@ -20,27 +21,39 @@ if TYPE_CHECKING:
 SHOWN = 3
 
 
+WIDE = 110
+"""Characters a line that the whole table of a front needs."""
+SECONDARY = ("before", "batch removal", "criterion")
+"""Columns that a narrow terminal does without; --json has them all."""
+
+
 def front_table(front: Front) -> Table:
     """The front, cheapest first, with the dense network as the last row."""
     title = f"{front.study}: {len(front)} points of {len(front.trials)} finished trials"
     metric, timed = front.metric, front.dense.latency_ms is not None
     caption = f"{printable(metric.name)} is of the validation split; 'before' is without reconstruction."
     table = _table(title, "\n".join([caption, *_trust(front), *_too_slow(front)]))
-    table.add_column("trial", justify="right")
-    costs = ("MACs", "of dense", "params", "of dense")
-    for name in (Text(printable(metric.name)), "before", *costs, "batch removal"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("criterion")
-    for name in ("ms", "spread", "predicted") if timed else ():
-        table.add_column(name, justify="right", no_wrap=True)
-    for point in front:
-        table.add_row(*_cells(point, metric), *(_latency(point) if timed else ()))
+    costs: tuple[str, ...] = ("MACs", "of dense", "params", "of dense")
+    names = ("trial", printable(metric.name), "before", *costs, "batch removal", "criterion")
+    names = (*names, *(("ms", "spread", "predicted") if timed else ()))
+    rows = [[*_cells(point, metric), *(_latency(point) if timed else ())] for point in front]
     dense = front.dense
     costs = (f"{dense.macs:,}", "100 %", f"{dense.params:,}", "100 %")
-    table.add_section()
-    shown = metric.shown(dense.accuracy)
-    table.add_row("dense", shown, "", *costs, "", "", *(_latency(dense) if timed else ()))
+    last = ("dense", metric.shown(dense.accuracy), "", *costs, "", "")
+    rows.append([*last, *(_latency(dense) if timed else ())])
+    shown = [i for i, name in enumerate(names) if not (_is_narrow() and name in SECONDARY)]
+    for i in shown:
+        side: Literal["left", "right"] = "left" if names[i] == "criterion" else "right"
+        table.add_column(Text(names[i]), justify=side, no_wrap=True)
+    for row in rows:
+        if row is rows[-1]:
+            table.add_section()
+        table.add_row(*(row[i] for i in shown))
     return table
+
+
+def _is_narrow() -> bool:
+    return shutil.get_terminal_size().columns < WIDE
 
 
 def _latency(of: Dense | Point) -> list[str]:

@@ -180,9 +180,13 @@ class Front:
         """Most accurate trial within all given bounds; a bound up to 1 is a fraction of dense.
 
         `latency_ms` is in milliseconds: the measured median plus the spread is at most that. Raises
-        BudgetError, naming the cheapest trial, when none is within the bounds.
+        BudgetError, naming the cheapest trial, when none is within the bounds, ConfigError for a bound that
+        is no positive number.
         """
         bounds = {"macs": macs, "params": params, "bytes": bytes}
+        for name, value in {**bounds, LATENCY: latency_ms}.items():
+            if value is not None and not 0 < value < float("inf"):
+                raise ConfigError(f"the bound {name} must be a positive number, got {value}.")
         limits = {n: v * getattr(self.dense, n) if v <= 1 else v for n, v in bounds.items() if v is not None}
         if latency_ms is not None:
             limits[LATENCY] = self.over("latency") and latency_ms

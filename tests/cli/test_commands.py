@@ -56,13 +56,17 @@ def test_front_json_has_the_promised_fields(document: Document) -> None:
 
 
 def test_front_needs_neither_model_nor_data(
-    invoke: Invoke, folder: Path, tmp_path: Path, document: Document
+    invoke: Invoke, folder: Path, tmp_path: Path, document: Document, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (folder / "tiny.toml").read_text()
     (tmp_path / "moved.toml").write_text(text.replace("tiny_network:", "gone:").replace("digits", "gone"))
     assert document("front", tmp_path / "moved.toml") == document("front", "tiny.toml")
-    table = invoke("front", "tiny.toml").stdout
-    assert "batch removal" in table and "dense" in table and "%" in table
+    for columns, wide in (("80", False), ("160", True)):
+        monkeypatch.setenv("COLUMNS", columns)
+        table = invoke("front", "tiny.toml").stdout
+        assert ("batch removal" in table) == wide, "a narrow terminal does without what matters least"
+        assert all(word in table for word in ("trial", "MACs", "of dense", "params", "dense", "%"))
+        assert "\u2026" not in table, "nothing is cut off"
 
 
 def test_search_again_continues_to_the_total(document: Document) -> None:

@@ -23,9 +23,12 @@ class Accuracy(LabelledMetric):
 
     def check_labels(self, labels: Tensor, images: int) -> None:
         if labels.dim() != 1 or len(labels) != images or labels.is_floating_point():
+            advice = "for other labels name another metric, such as mean-iou or r2."
+            if labels.dim() == 0:
+                advice = "wrap a dataset of single images in a DataLoader."
             raise DataError(
                 f"labels must be integers of shape ({images},), got {labels.dtype} {tuple(labels.shape)}; "
-                "for other labels name another metric, such as mean-iou or r2."
+                f"{advice}"
             )
 
     def statistic(self, output: Any, labels: Tensor) -> Tensor:
