@@ -164,7 +164,7 @@ def is_good(entry: dict[str, Any]) -> bool:
 
 
 def table(entries: list[dict[str, Any]]) -> str:
-    titles = "model|groups (of them heads)|frozen (reason and count)|MACs reached|least|checked at|seconds"
+    titles = "model|groups (in attention)|frozen (reason and count)|MACs reached|least|checked at|seconds"
     head = f"| {titles.replace('|', ' | ')} |"
     return "\n".join([head, "|---|---|---|---|---|---|---|", *map(row, entries), "", *summary(entries)])
 
