@@ -51,10 +51,12 @@ def row(point: Point) -> Row:
 
 
 def correlation(points: list[Point]) -> float | None:
-    """Of the predicted with the measured latency; None for fewer than three points."""
-    if len(points) < 3:
+    """Of the predicted with the measured latency; None for fewer than three points, or where all are equal."""
+    predicted = [point.latency_predicted_ms or 0.0 for point in points]
+    measured = [point.latency_ms or 0.0 for point in points]
+    if len(points) < 3 or len(set(predicted)) == 1 or len(set(measured)) == 1:
         return None
-    return spearman([p.latency_predicted_ms or 0.0 for p in points], [p.latency_ms or 0.0 for p in points])
+    return spearman(predicted, measured)
 
 
 def chosen(front: Front, shares: list[float]) -> dict[float, Point | None]:
@@ -73,7 +75,9 @@ def remeasure(study: str, folder: Path, shape: list[int], device: str | None) ->
     """Milliseconds of a saved network, loaded and measured in a process of its own."""
     command = [sys.executable, __file__, study, "--measure", str(folder), "--shape", *map(str, shape)]
     where = [] if device is None else ["--device", device]
-    done = subprocess.run([*command, *where], capture_output=True, text=True, check=True)
+    done = subprocess.run([*command, *where], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"the fresh process that measures {folder.name} failed: {done.stderr[-2000:]}")
     return float(json.loads(done.stdout)["ms"])
 
 

@@ -45,11 +45,12 @@ def test_the_correlation_is_that_of_ranks() -> None:
     falling = [point(n, float(-n), float(n**3)) for n in range(1, 6)]
     assert latency.correlation(falling) == pytest.approx(-1.0)
     assert latency.correlation(rising[:2]) is None
+    assert latency.correlation([point(n, 2.0, float(n)) for n in range(1, 6)]) is None
 
 
 def test_a_point_is_chosen_by_what_was_measured_with_its_spread() -> None:
     points = [point(1, 2.0, 2.0), point(2, 4.0, 4.9, 0.3), point(3, 4.0, 8.0)]
-    found = latency.chosen(Front("s", DENSE, points, "latency"), [0.1, 0.5, 0.6])
+    found = latency.chosen(Front("s", DENSE, points, objective="latency"), [0.1, 0.5, 0.6])
     trials = {share: None if best is None else best.trial for share, best in found.items()}
     assert trials == {0.1: None, 0.5: 1, 0.6: 2}
 
