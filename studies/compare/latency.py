@@ -51,7 +51,7 @@ def row(point: Point) -> Row:
 
 
 def correlation(points: list[Point]) -> float | None:
-    """Of the predicted with the measured latency; None for fewer than three points, or where all are equal."""
+    """Of the predicted with the measured latency; None for fewer than three points, or if all are equal."""
     predicted = [point.latency_predicted_ms or 0.0 for point in points]
     measured = [point.latency_ms or 0.0 for point in points]
     if len(points) < 3 or len(set(predicted)) == 1 or len(set(measured)) == 1:
