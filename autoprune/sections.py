@@ -136,7 +136,9 @@ class SearchConfig(Section):
 
 
 class ReconstructionConfig(Section):
-    """How weights are restored. `damping` is relative to trace(G) / n."""
+    """How weights are restored. `damping` is relative to trace(G) / n, and grows with a layer's columns per
+    calibration image (`linear_algebra.for_images`).
+    """
 
     method: Name = "sequential"
     options: dict[str, Any] = {}

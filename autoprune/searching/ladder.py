@@ -61,9 +61,14 @@ class Ladder:
 
     def measuring(self) -> Evaluator:
         """The last rung: what a trial stores."""
-        error = self._error(TRIAL_IMAGES)
-        how = {"batch_norm": self.batch_norm, "latency": self.latency}
-        return Evaluator(self.bench, self.reconstruction, self.task.metric, error, **how)  # type: ignore[arg-type]
+        return Evaluator(
+            self.bench,
+            self.reconstruction,
+            self.task.metric,
+            self._error(TRIAL_IMAGES),
+            batch_norm=self.batch_norm,
+            latency=self.latency,
+        )
 
     def below(self) -> Evaluator:
         """The rung below the measurement: on few images, but as the study restores."""
