@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from autoprune.data.inputs import Inputs
 from autoprune.errors import ConfigError, DataError
 from autoprune.searching.metric_scale import ACCURACY, MetricScale
 from autoprune.searching.metrics import LabelledMetric, OwnMetric, find_metric, metrics, scale_of
@@ -154,3 +155,14 @@ def test_scales_print_what_they_are() -> None:
     assert [plain.shown(v) for v in (-0.48712, 0.995, 1234.0)] == ["-0.4871", "0.9950", "1234"]
     assert plain.change(0.013) == "+0.013"
     assert all(issubclass(metrics[name], LabelledMetric) and metrics[name].summary() for name in metrics)
+
+
+def test_batches_that_are_merged_hold_the_same_images() -> None:
+    from autoprune.searching.metrics.base import _merged
+
+    parts = [(Inputs((torch.randn(size, 3, 4),)), torch.arange(size)) for size in (5, 2, 4)]
+    ((inputs, labels),) = _merged(parts)
+    assert torch.equal(inputs.tensors[0], torch.cat([given.tensors[0] for given, _ in parts]))
+    assert torch.equal(labels, torch.cat([given for _, given in parts]))
+    other = (Inputs((torch.randn(2, 3, 5),)), torch.arange(2))
+    assert _merged([*parts, other]) == [*parts, other], "images of two sizes do not go together"
