@@ -31,7 +31,9 @@ def front_table(front: Front) -> Table:
     """The front, cheapest first, with the dense network as the last row."""
     title = f"{front.study}: {len(front)} points of {len(front.trials)} finished trials"
     metric, timed = front.metric, front.dense.latency_ms is not None
-    caption = f"{printable(metric.name)} is of the validation split; 'before' is without reconstruction."
+    narrow = _is_narrow()
+    before = "" if narrow else "; 'before' is without reconstruction"
+    caption = f"{printable(metric.name)} is of the validation split{before}."
     table = _table(title, "\n".join([caption, *_trust(front), *_too_slow(front)]))
     costs: tuple[str, ...] = ("MACs", "of dense", "params", "of dense")
     names = ("trial", printable(metric.name), "before", *costs, "batch removal", "criterion")
@@ -41,7 +43,7 @@ def front_table(front: Front) -> Table:
     costs = (f"{dense.macs:,}", "100 %", f"{dense.params:,}", "100 %")
     last = ("dense", metric.shown(dense.accuracy), "", *costs, "", "")
     rows.append([*last, *(_latency(dense) if timed else ())])
-    shown = [i for i, name in enumerate(names) if not (_is_narrow() and name in SECONDARY)]
+    shown = [i for i, name in enumerate(names) if not (narrow and name in SECONDARY)]
     for i in shown:
         side: Literal["left", "right"] = "left" if names[i] == "criterion" else "right"
         table.add_column(Text(names[i]), justify=side, no_wrap=True)

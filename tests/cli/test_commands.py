@@ -65,6 +65,7 @@ def test_front_needs_neither_model_nor_data(
         monkeypatch.setenv("COLUMNS", columns)
         table = invoke("front", "tiny.toml").stdout
         assert ("batch removal" in table) == wide, "a narrow terminal does without what matters least"
+        assert ("'before'" in table) == wide, "and says nothing of columns that it lacks"
         assert all(word in table for word in ("trial", "MACs", "of dense", "params", "dense", "%"))
         assert "\u2026" not in table, "nothing is cut off"
 
