@@ -25,13 +25,31 @@ PATIENCE = 300
 NETWORK = """
 import multiprocessing
 import os
+import sys
 import time
+from pathlib import Path
 
 from torch import nn
 
 
+def is_worker():
+    return multiprocessing.current_process().name != "MainProcess" or "search" not in sys.argv
+
+
+def meet(others):
+    # However much later a worker starts, none goes on alone.
+    meeting = Path(__file__).with_name("meeting")
+    meeting.mkdir(exist_ok=True)
+    (meeting / str(os.getpid())).touch()
+    end = time.monotonic() + 120
+    while len(list(meeting.iterdir())) < others and time.monotonic() < end:
+        time.sleep(0.02)
+
+
 class Slow(nn.Module):
     def forward(self, x):
+        if is_worker():
+            meet(int(os.environ.get("MEET", "0")))
         time.sleep(float(os.environ.get("SLOW", "0")))
         return x
 
@@ -73,8 +91,9 @@ batch_removal = [1]
 class Searching:
     """An `autoprune search` that runs, in a process group of its own."""
 
-    def __init__(self, folder: Path, arguments: tuple[str, ...], seconds: float) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "SLOW": str(seconds)}
+    def __init__(self, folder: Path, arguments: tuple[str, ...], seconds: float, meet: int) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        environment |= {"SLOW": str(seconds), "MEET": str(meet)}
         self.folder = folder
         self.process = subprocess.Popen(
             [sys.executable, "-m", "autoprune", "search", "slow.toml", *arguments],
@@ -140,11 +159,11 @@ def config(folder: Path) -> StudyConfig:
 
 @pytest.fixture
 def search(folder: Path) -> Iterator[Search]:
-    """Start a search with these arguments; a forward pass takes `seconds`."""
+    """Start a search with these arguments; a forward pass takes `seconds` and waits until `meet` workers are there."""
     started: list[Searching] = []
 
-    def start(*arguments: str, seconds: float = 0.0) -> Searching:
-        started.append(Searching(folder, arguments, seconds))
+    def start(*arguments: str, seconds: float = 0.0, meet: int = 0) -> Searching:
+        started.append(Searching(folder, arguments, seconds, meet))
         return started[-1]
 
     yield start

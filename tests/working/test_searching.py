@@ -32,7 +32,7 @@ def workers_of(folder: Path) -> set[str]:
 
 
 def test_two_workers_share_the_trials(search: Search, folder: Path) -> None:
-    code, out, err = search("--workers", "2", "--trials", str(TOTAL), "--json", seconds=0.01).end()
+    code, out, err = search("--workers", "2", "--trials", str(TOTAL), "--json", seconds=0.01, meet=2).end()
     assert code == 0, err
     assert json.loads(out)["study"] == "slow"
     assert_complete(folder, TOTAL)
@@ -103,7 +103,7 @@ def test_workers_end_when_their_parent_is_killed(search: Search, folder: Path) -
 def test_a_cluster_searches_too(search: Search, folder: Path, backend: str, module: str) -> None:
     pytest.importorskip(module)
     given = ("--backend", backend, "--workers", "2", "--trials", str(TOTAL), "--json")
-    code, out, err = search(*given, seconds=0.01).end()
+    code, out, err = search(*given, seconds=0.01, meet=2).end()
     assert code == 0, err
     assert "Traceback" not in err
     assert json.loads(out)["front"]
