@@ -83,7 +83,11 @@ class Inputs:
 
     def channels_last(self) -> Inputs:
         """The same images with channels side by side in memory, which convolutions run faster on."""
-        return self.map(lambda x: x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x)
+        return self.laid_out(torch.channels_last)
+
+    def laid_out(self, layout: torch.memory_format) -> Inputs:
+        """The same inputs with the images among them in this order in memory."""
+        return self.map(lambda x: x.contiguous(memory_format=layout) if x.ndim == 4 else x)
 
     def call(self, model: nn.Module) -> Any:
         """The model's answer to these inputs."""

@@ -34,17 +34,27 @@ def front_figure(content: Content) -> Figure:
         _dense(content),
         _selected(),
     ]
+    # The same ranges as the sketch, which stands until plotly has been read.
+    shown = [front.share(point) for point in front.trials]
+    values = [front.dense.accuracy, *(point.accuracy for point in front.trials)]
     return figure(
         data,
         f"{content.cost}, share of the dense network",
         f"validation {plain(metric.name, NAME)}",
         # Margins that plotly finds for itself, and its legend, would cost a second drawing.
-        xaxis={"tickformat": ".0%", "rangemode": "tozero", "automargin": False},
-        yaxis={**shares(metric), "automargin": False},
+        xaxis={"tickformat": ".0%", "range": _range([0.0, 1.0, *shown]), "automargin": False},
+        yaxis={**shares(metric), "range": _range(values), "automargin": False},
         margin={"l": 70, "r": 14, "t": 12, "b": 52},
         hovermode="closest",
         **_budget(content.bound),
     )
+
+
+def _range(values: list[float]) -> list[float]:
+    """All values, with room around them for the markers."""
+    low, high = min(values), max(values)
+    room = 0.05 * (high - low) or 0.05
+    return [low - room, high + room]
 
 
 def _markers(name: str, front: Front, points: list[Point], marker: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 "use strict";
 // Draws the figures in the colours of the theme, and shows the plan of the point that is chosen.
-// Stands before plotly, which takes a while to read: the plan and the theme work without it.
+// Plotly takes a while to read, so it waits until the page stands: the plan, the theme and a sketch of the
+// front work without it.
 // Names come from the study, so elements get text, never HTML.
 (() => {
   const root = document.documentElement;
@@ -39,12 +40,14 @@
     // On a touch screen a finger that moves scrolls the page.
     const layout = { ...painted(figure.layout), dragmode: touch ? false : "zoom" };
     if (name === "front") layout.uirevision = "kept";
+    if (!drawn.has(name)) byId(`figure-${name}`).replaceChildren();
     Plotly.react(byId(`figure-${name}`), traces, layout, options);
     drawn.add(name);
   }
 
+  const later = window.requestIdleCallback || ((work) => setTimeout(work, 20));
+
   function drawOthers(names) {
-    const later = window.requestIdleCallback || ((work) => setTimeout(work, 20));
     if (names.length === 0) {
       root.dataset.drawn = "all";
       return;
@@ -164,6 +167,7 @@
     mark.x = [trial.share];
     mark.y = [trial.accuracy];
     if (drawn.has("front")) Plotly.restyle("figure-front", { x: [mark.x], y: [mark.y] }, [3]);
+    else sketch(byId("figure-front"), data.figures.front, colour);
   }
 
   const prefersDark = matchMedia("(prefers-color-scheme: dark)");
@@ -171,6 +175,7 @@
 
   function repaint() {
     byId("theme").textContent = isDark() ? "Light theme" : "Dark theme";
+    if (!drawn.has("front")) sketch(byId("figure-front"), data.figures.front, colour);
     drawn.forEach(draw);
   }
 
@@ -184,12 +189,16 @@
   else byId("plan").append("No trial has finished yet.");
   repaint();
   document.addEventListener("click", (event) => {
-    const pressed = event.target.closest("button[data-trial]");
+    const pressed = event.target.closest("[data-trial]");
     if (!pressed) return;
     select(Number(pressed.dataset.trial));
-    byId("plan").querySelector("h3").focus();
+    if (pressed.matches("button")) byId("plan").querySelector("h3").focus();
+    else byId("plan").scrollIntoView({ block: "nearest" });
   });
-  addEventListener("DOMContentLoaded", () => {
+
+  function drawAll() {
+    // The text becomes a script only now; the policy of the page knows its digest.
+    document.head.append(element("script", {}, byId("plotly").textContent));
     const others = Object.keys(data.figures).filter((name) => name !== "front");
     draw("front");
     byId("figure-front").on("plotly_click", (event) => {
@@ -198,8 +207,12 @@
       select(about[0]);
       byId("plan").scrollIntoView({ block: "nearest" });
     });
-    performance.mark("interactive");
+    performance.mark("drawn-front");
     addEventListener("beforeprint", () => others.filter((name) => !drawn.has(name)).forEach(draw));
     drawOthers(others);
-  });
+  }
+
+  performance.mark("interactive");
+  // After a picture of what stands has been on the screen.
+  requestAnimationFrame(() => later(drawAll));
 })();

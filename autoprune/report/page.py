@@ -51,12 +51,13 @@ def make_page(
 ) -> str:
     """The whole page as text."""
     figures, parts = make_parts(content, data or {})
-    scripts = [_own("page.js"), _plotly()]
+    scripts = [_own("sketch.js"), _own("page.js")]
+    plotly = _plotly()
     embedded = embedded_json(page_data(content, figures, study_file))
     head = tag(
         "head",
         Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
-        Markup(f'<meta http-equiv="Content-Security-Policy" content="{_policy(scripts)}">'),
+        Markup(f'<meta http-equiv="Content-Security-Policy" content="{_policy([*scripts, plotly])}">'),
         Markup('<meta name="color-scheme" content="light dark">'),
         tag("title", f"{content.name}: pruning report"),
         tag("style", Markup(_own("page.css"))),
@@ -67,6 +68,8 @@ def make_page(
         make_header(content),
         tag("main", *parts),
         tag("script", embedded, type="application/json", id="data"),
+        # Not a script yet: page.js makes it one.
+        tag("script", Markup(plotly), type="text/plain", id="plotly"),
         *(tag("script", Markup(script)) for script in scripts),
     )
     return f'<!DOCTYPE html>\n<html lang="en">{head}{body}</html>\n'

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from autoprune.data.inputs import Inputs, concatenate
 from autoprune.graph.groups import ChannelGraph, Kept, Role
 from autoprune.graph.slicing import member_sites, positions_kept
+from autoprune.layout import training_layout
 from autoprune.searching.strategies.base import Gradients, LayerGradients
 
 Labelled = tuple[Inputs, Tensor]
@@ -65,10 +66,11 @@ def measure_gradients(
     names = sorted({place.tensor for place in places})
     parameters = [network.get_parameter(name).requires_grad_(True) for name in names]
     network.eval()
+    layout = training_layout(network)
     totals, losses, images = [0.0] * len(places), 0.0, 0
     for inputs, labels in batches:
         with torch.enable_grad():
-            loss = F.cross_entropy(inputs.call(network), labels)
+            loss = F.cross_entropy(inputs.laid_out(layout).call(network), labels)
         found = dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
         totals = [t + _inverse(p.of(found[p.tensor])) for t, p in zip(totals, places, strict=True)]
         losses, images = losses + float(loss.detach()) * len(labels), images + len(labels)

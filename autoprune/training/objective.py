@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from autoprune.config import TrainingConfig
 from autoprune.data.inputs import Inputs
 from autoprune.errors import ConfigError
+from autoprune.layout import training_layout
 from autoprune.training.augmentation import Augment
 from autoprune.training.data import labelled
 from autoprune.training.losses import class_scores, cross_entropy, distillation_loss
@@ -42,7 +43,7 @@ class Objective:
         """
         share = self.settings.distillation
         inputs, labels = labelled(batch, needed=share < 1)
-        inputs = self._augmented(inputs.to(self.device))
+        inputs = self._augmented(inputs.to(self.device)).laid_out(training_layout(network))
         with autocast(self.settings.mixed_precision, self.device):
             scores = class_scores(inputs.call(network))
             wanted = self._teacher_scores(inputs) if share > 0 else None
@@ -57,7 +58,7 @@ class Objective:
         """Images are the only positional input; other kinds of input are left as they are."""
         if len(inputs.tensors) == 1 and inputs.args:
             inputs = Inputs((self.augment(inputs.args[0]),))
-        return inputs.channels_last()
+        return inputs
 
     @torch.no_grad()
     def _teacher_scores(self, inputs: Inputs) -> Tensor:

@@ -88,6 +88,29 @@ def test_a_click_shows_the_plan(show: Callable[..., Any]) -> None:
     assert "before reconstruction" in plan and "MACs" in plan
 
 
+MARK = """() => {
+    const mark = [...document.querySelectorAll("#figure-front circle, #figure-front .point")].at(-1);
+    const plot = document.getElementById("figure-front").getBoundingClientRect();
+    const box = mark.getBoundingClientRect();
+    return [box.x + box.width / 2 - plot.x, box.y + box.height / 2 - plot.y];
+}"""
+
+
+def test_the_front_can_be_clicked_before_plotly_has_been_read(show: Callable[..., Any]) -> None:
+    page = show()
+    early = page.context.browser.new_page(viewport=page.viewport_size)
+    # This browser is never idle, so plotly has to wait.
+    early.add_init_script("window.requestIdleCallback = () => 0")
+    early.goto(page.url)
+    assert early.evaluate("typeof Plotly") == "undefined"
+    trial = page.evaluate("JSON.parse(document.getElementById('data').textContent).front")[1]
+    early.click(f"#figure-front circle[data-trial='{trial}']")
+    assert early.inner_text("#plan h3") == f"Trial {trial}"
+    page.click(f"#front-table button[data-trial='{trial}']")
+    # The mark stands where plotly will put it.
+    assert page.evaluate(MARK) == pytest.approx(early.evaluate(MARK), abs=1.5)
+
+
 def test_the_keyboard_reaches_every_point(show: Callable[..., Any]) -> None:
     page = show(profile=False)
     buttons = page.locator("#front-table button[data-trial]")

@@ -66,7 +66,7 @@ def test_every_trial_is_in_the_data_and_in_a_figure(make_content: MakeContent) -
 def test_names_are_text_wherever_they_stand(make_content: MakeContent) -> None:
     plain, nasty = (Page(make_page(make_content(prefix=prefix))) for prefix in ("", NASTY))
     assert [tag for tag, _ in nasty.tags] == [tag for tag, _ in plain.tags]
-    assert len(nasty.scripts) == 3 and nasty.data["groups"][0][0] == f"{NASTY}layer0"
+    assert len(nasty.scripts) == 4 and nasty.data["groups"][0][0] == f"{NASTY}layer0"
     assert any(NASTY in words for words in nasty.words)
     assert not any(key.startswith("on") for _, attributes in nasty.tags for key in attributes)
 

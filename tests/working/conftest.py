@@ -159,7 +159,7 @@ def config(folder: Path) -> StudyConfig:
 
 @pytest.fixture
 def search(folder: Path) -> Iterator[Search]:
-    """Start a search with these arguments; a forward pass takes `seconds` and waits until `meet` workers are there."""
+    """Start a search with these arguments; a forward pass takes `seconds` and waits for `meet` workers."""
     started: list[Searching] = []
 
     def start(*arguments: str, seconds: float = 0.0, meet: int = 0) -> Searching:

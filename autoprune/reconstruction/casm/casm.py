@@ -18,6 +18,7 @@ from torch import nn
 
 from autoprune.data.inputs import concatenate
 from autoprune.graph.groups import Kept, Layer
+from autoprune.layout import training_layout
 from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
 from autoprune.reconstruction.casm.fit import Fitter, Schedule
 from autoprune.reconstruction.casm.images import CachedImages, Images, LiveImages, dense_targets
@@ -71,7 +72,8 @@ class _Work:
 
     def __init__(self, options: Casm, bench: Bench, network: nn.Module, kept: Kept) -> None:
         self.options, self.bench, self.network = options, bench, network
-        inputs = concatenate(bench.chunks)
+        self.layout = training_layout(network)
+        inputs = concatenate(bench.chunks).laid_out(self.layout)
         self.inputs = inputs if options.images is None else inputs.take(options.images)
         self.dense_trace = record_trace(bench.model, bench.graph.layers, self.inputs)
         self.trace = record_trace(network, bench.graph.layers, self.inputs)
@@ -89,7 +91,7 @@ class _Work:
             self._at_once()
 
     def _group_by_group(self) -> None:
-        dense, mine = Cache(), Cache()
+        dense, mine = Cache(layout=self.layout), Cache(layout=self.layout)
         for window in windows(self.bench.graph, self.trace, self.targets, self._trains_producer):
             dense = advance(self.bench.model, self.dense_trace, dense, self.inputs, window.start, self.batch)
             mine = advance(self.network, self.trace, mine, self.inputs, window.start, self.batch)

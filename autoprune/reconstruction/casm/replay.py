@@ -27,13 +27,15 @@ from autoprune.reconstruction.casm.trace import SIZE_QUERIES, Call, Slot, Trace,
 class Cache:
     """Tensors live at call number `cut`: per image (images, rows per image, ...), or one for all images.
 
-    `dims` says which dimension of a tensor its images lie along, where that is not the first.
+    `dims` says which dimension of a tensor its images lie along, where that is not the first; images
+    are handed out in `layout`.
     """
 
     cut: int = 0
     tensors: dict[int, Tensor] = field(default_factory=dict)
     shared: dict[int, Tensor] = field(default_factory=dict)
     dims: dict[int, int] = field(default_factory=dict)
+    layout: torch.memory_format = torch.channels_last
 
     def rows(self, index: Tensor) -> dict[int, Tensor]:
         """Values for the chosen images (batch,), as the pass would see them; copies."""
@@ -41,10 +43,13 @@ class Cache:
             key: value[index.to(value.device)]
             .flatten(0, 1)
             .movedim(0, self.dims.get(key, 0))
-            .contiguous(memory_format=_format(value))
+            .contiguous(memory_format=self._format(value))
             for key, value in self.tensors.items()
         }
         return {**{key: value.clone() for key, value in self.shared.items()}, **chosen}
+
+    def _format(self, value: Tensor) -> torch.memory_format:
+        return self.layout if value.dim() == 5 else torch.contiguous_format
 
 
 Seen = Callable[[int, Tensor], Tensor | None]
@@ -165,7 +170,7 @@ def advance(network: nn.Module, trace: Trace, cache: Cache, inputs: Inputs, cut:
         objects = replay(network, trace, part, inputs.select(index), cache.rows(index), {})
         for key in live:
             parts[key].append(objects[key].detach())
-    later = Cache(cut)
+    later = Cache(cut, layout=cache.layout)
     for key, values in parts.items():
         dim = _image_dim(trace, key)
         if dim is not None:
@@ -190,7 +195,3 @@ def _image_dim(trace: Trace, key: int) -> int | None:
 def _by_image(trace: Trace, key: int, value: Tensor, dim: int) -> Tensor:
     first = value.movedim(dim, 0)
     return first.reshape(-1, trace.growth[key][dim], *first.shape[1:])
-
-
-def _format(value: Tensor) -> torch.memory_format:
-    return torch.channels_last if value.dim() == 5 else torch.contiguous_format
