@@ -89,6 +89,10 @@ class Inputs:
         """The same inputs with the images among them in this order in memory."""
         return self.map(lambda x: x.contiguous(memory_format=layout) if x.ndim == 4 else x)
 
+    def mirrored(self) -> Inputs:
+        """The same inputs with every image (channels, height, width) mirrored left to right."""
+        return self.map(lambda x: x.flip(3) if x.ndim == 4 else x)
+
     def call(self, model: nn.Module) -> Any:
         """The model's answer to these inputs."""
         return model(*self.args, **self.kwargs)

@@ -67,6 +67,13 @@ class Bench:
             return self
         return self._other("positions", positions, lambda: replace(self, positions_per_image=positions))
 
+    def with_mirrors(self) -> Bench:
+        """The same bench with every calibration image mirrored left to right as well; made once."""
+        return self._other("mirrors", 1, lambda: replace(self, chunks=self._and_mirrors()))
+
+    def _and_mirrors(self) -> list[Inputs]:
+        return [*self.chunks, *(chunk.mirrored() for chunk in self.chunks)]
+
     def _other(self, kind: str, number: int, make: Callable[[], Bench]) -> Bench:
         if (kind, number) not in self._others:
             self._others[kind, number] = make()

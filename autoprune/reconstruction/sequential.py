@@ -39,7 +39,8 @@ class Sequential(Reconstruction):
     too. One pass of the candidate over the calibration images. `target = "after"`: layers that feed a clamp
     such as ReLU, and nothing else, match what passes it, in `rounds` rounds; "before": they match all. A
     layer is fitted on at least `positions` output positions of each image (32 where none are given), or all
-    there are: more fit better and take longer.
+    there are; with `mirror`, on every image mirrored left to right as well, for networks to which that is an
+    image of the same thing. More fit better and take longer.
     """
 
     citation = (
@@ -50,12 +51,14 @@ class Sequential(Reconstruction):
     target: Literal["after", "before"] = "after"
     rounds: Annotated[int, Field(ge=1)] = 2
     positions: Annotated[int, Field(ge=1)] | None = None
+    mirror: bool = False
 
     def quick(self) -> Sequential:
-        return replace(self, rounds=1)
+        return replace(self, rounds=1, mirror=False)
 
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
         bench = bench if self.positions is None else bench.with_positions(self.positions)
+        bench = bench.with_mirrors() if self.mirror else bench
         layers = disturbed(bench, kept)
         refitted = {layer.name for layer in layers}
         for layer, solution in solutions(bench, kept):

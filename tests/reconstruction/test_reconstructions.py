@@ -161,14 +161,34 @@ def test_positions_are_an_option(network: str) -> None:
     few = replace(whole, positions_per_image=2)
     kept = random_kept(few.graph)
 
-    def state(bench: Bench, positions: int | None) -> dict[str, Tensor]:
-        sliced = Slicer(model, bench.graph).build(kept)
-        Sequential(positions=positions).restore(bench, sliced, kept)
-        return sliced.state_dict()
-
     assert few.with_positions(10**6).targets.positions_per_image == 10**6
-    everything, expected = state(few, 10**6), state(whole, None)
+    everything = restored_by(Sequential(positions=10**6), few, kept)
+    expected = restored_by(Sequential(), whole, kept)
     for name, tensor in expected.items():
         torch.testing.assert_close(everything[name], tensor)
     first = next(layer for layer in whole.graph.layers if whole.loses_columns(layer, kept)).weight
-    assert not torch.allclose(state(few, None)[first], expected[first])
+    assert not torch.allclose(restored_by(Sequential(), few, kept)[first], expected[first])
+
+
+@pytest.mark.parametrize("network", ["chain", "residual"])
+def test_mirrors_are_more_images(network: str) -> None:
+    small = NETWORKS[network]
+    model, images = small.model(dtype=torch.float64), small.images(64, dtype=torch.float64)
+    bench, twice = make_bench(model, images), make_bench(model, torch.cat([images, images.flip(3)]), chunks=2)
+    # Statistics are those of the plain images: the option asks the fit alone to look at the mirrors.
+    twice = replace(twice, statistics=bench.statistics)
+    kept = random_kept(bench.graph)
+    found, expected, plain = (
+        restored_by(Sequential(mirror=mirror), on, kept)
+        for mirror, on in ((True, bench), (False, twice), (False, bench))
+    )
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor)
+    first = next(layer for layer in bench.graph.layers if bench.loses_columns(layer, kept)).weight
+    assert not torch.allclose(plain[first], expected[first])
+
+
+def restored_by(method: Sequential, bench: Bench, kept: dict[str, Tensor]) -> dict[str, Tensor]:
+    sliced = Slicer(bench.model, bench.graph).build(kept)
+    method.restore(bench, sliced, kept)
+    return sliced.state_dict()
