@@ -64,8 +64,8 @@ def check_place(out: str | Path, *, resume: bool = False, force: bool = False) -
     checkpoint = Path(out) / CHECKPOINT_FILE
     if checkpoint.exists() and not (resume or force):
         raise PlanError(
-            f"'{out}' holds the checkpoint of a training that was interrupted; pass --resume to continue it, "
-            "or --force to begin anew."
+            f"'{out}' holds the checkpoint of a training that was interrupted; pass --resume (resume=True) "
+            "to continue it, or --force (force=True) to begin anew."
         )
     check_output(out, force=force or (resume and checkpoint.exists()))
 

@@ -238,3 +238,12 @@ def test_another_class_a_pruned_one_or_another_type_is_refused(saved: Path) -> N
         load(Residual().double(), saved)
     with torch.device("meta"), pytest.raises(PlanError, match="meta device"):
         load(Residual(), saved)
+
+
+def test_a_folder_of_several_networks_or_a_class_is_refused_with_what_to_give(
+    saved: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(PlanError, match=rf"give one of the folders in it: .*{saved.name}"):
+        load(Residual(), saved.parent)
+    with pytest.raises(PlanError, match=r"got Residual; pass an instance, such as Residual\(\)"):
+        load(Residual, saved)  # type: ignore[arg-type]

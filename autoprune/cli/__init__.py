@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from autoprune.cli.build import build
@@ -29,6 +31,26 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+
+
+def _say_version(wanted: bool) -> None:
+    from autoprune.versions import versions
+
+    if wanted:
+        typer.echo(f"autoprune {versions()['autoprune']}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and exit.")
+]
+
+
+@app.callback()
+def options(version: Version = False) -> None:
+    pass
+
+
 app.command()(search)
 app.command()(front)
 app.command()(explain)

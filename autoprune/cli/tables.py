@@ -96,7 +96,10 @@ def _cells(point: Point, metric: MetricScale) -> list[str | Text]:
 
 def studies_table(storage: str, overviews: Sequence[Overview]) -> Table:
     """All studies of a storage and how far they are."""
-    caption = "Best: the most accurate trial with at most half of the MACs, else of all."
+    caption = (
+        "Waiting: candidates that are queued, no worker has begun them. "
+        "Best: the most accurate trial with at most half of the MACs, else of all."
+    )
     table = _table(f"{len(overviews)} studies in {mask_url(storage)}", caption)
     table.add_column("study", overflow="fold")
     counts = ("finished", "running", "waiting", "failed", "workers")

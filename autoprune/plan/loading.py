@@ -29,6 +29,9 @@ def load(model: nn.Module, folder: str | Path) -> nn.Module:
     Its tensors are replaced, on the device where they were. Everything is validated first: when
     PlanError is raised, the model is as it was.
     """
+    if not isinstance(model, nn.Module):
+        name = getattr(model, "__name__", type(model).__name__)
+        raise PlanError(f"load wants a fresh dense network, got {name}; pass an instance, such as {name}().")
     plan = read_plan(folder)
     weights = read_weights(folder, plan)
     state = named_state(model)

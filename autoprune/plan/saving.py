@@ -19,6 +19,7 @@ from autoprune.tensors import read_safetensors
 
 PLAN_FILE = "plan.json"
 WEIGHTS_FILE = "weights.safetensors"
+SHOWN = 6
 
 
 def check_output(folder: str | Path, *, force: bool = False) -> None:
@@ -33,7 +34,8 @@ def check_output(folder: str | Path, *, force: bool = False) -> None:
     if not os.access(existing, os.W_OK | os.X_OK):
         raise PlanError(f"output folder '{folder}': '{existing}' is not writable; choose another place.")
     if existing == path and not force and any(path.iterdir()):
-        raise PlanError(f"output folder '{folder}' is not empty; choose another one, or pass --force.")
+        text = f"output folder '{folder}' is not empty; choose another one, or pass --force (force=True)."
+        raise PlanError(text)
 
 
 def save_plan(folder: str | Path, network: nn.Module, plan: Plan, *, force: bool = False) -> Plan:
@@ -92,9 +94,15 @@ def _read(folder: Path, name: str) -> bytes:
             raise OSError(0, "it is no regular file")
         return path.read_bytes()
     except OSError as error:
-        raise PlanError(
-            f"'{path}' cannot be read: {error.strerror}; give a folder that 'autoprune build' wrote."
-        ) from error
+        raise PlanError(f"'{path}' cannot be read: {error.strerror}; {_instead(folder)}.") from error
+
+
+def _instead(folder: Path) -> str:
+    """Several budgets are built into folders beside each other."""
+    inside = sorted(place.parent.name for place in folder.glob(f"*/{PLAN_FILE}"))
+    if inside:
+        return f"give one of the folders in it: {', '.join(inside[:SHOWN])}"
+    return "give a folder that 'autoprune build' wrote"
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:

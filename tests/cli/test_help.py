@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 from collections.abc import Callable
+from importlib import metadata
 
 import pytest
 import typer
@@ -33,6 +34,11 @@ def test_the_example_of_every_command_is_one_that_it_takes(command: str) -> None
     name, *arguments = shlex.split(example.removeprefix("Example: autoprune "))
     assert name == command
     GROUP.commands[command].make_context(command, arguments)
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.exit_code == 0 and result.stdout == f"autoprune {metadata.version('autoprune')}\n"
 
 
 def test_names_in_the_source_are_those_of_the_tables() -> None:
