@@ -18,17 +18,13 @@ from autoprune.calibration.statistics import OnDemand, Statistics, calibrate
 from autoprune.components import create
 from autoprune.criteria import Criterion, criteria
 from autoprune.data.inputs import Inputs, concatenate, fast_batches, leading
-from autoprune.errors import ConfigError, DataError, StudyError
+from autoprune.errors import ConfigError, DataError
 from autoprune.graph import ChannelGraph, CostModel, verified_graph
 from autoprune.graph.groups import Kept, Layer
 from autoprune.graph.patterns import caps_of, check_patterns
-from autoprune.graph.slicing import Slicer
-from autoprune.latency import Latency, Timer, Timing
-from autoprune.latency.measuring import first_channels, measure_table, steps
-from autoprune.latency.place import device_name
+from autoprune.latency import Timer, Timing
 from autoprune.latency.shapes import LayerShapes
 from autoprune.latency.table import LatencyModel, Table
-from autoprune.latency.timing import example_batch
 from autoprune.progress import Progress, Silent
 from autoprune.reconstruction import Bench, Reconstruction, reconstructions
 from autoprune.searching.evaluator import Evaluator, Metric, checked
@@ -42,7 +38,8 @@ from autoprune.searching.profile import Profile, make_profile
 from autoprune.searching.recovering import Recoverer, load_trained, study_history
 from autoprune.searching.running import Run, never
 from autoprune.searching.sharing import MOST_BYTES, Sharing, shared_moments, shared_profile, shared_table
-from autoprune.searching.space import LATENCY, Space, check_reachable, make_space, unreachable
+from autoprune.searching.space import Space, make_space
+from autoprune.searching.stopwatch import Stopwatch
 from autoprune.searching.stored import read_place
 from autoprune.searching.strategies import Problem, Strategy, strategies
 from autoprune.searching.study import finished, front_of, open_study
@@ -60,6 +57,8 @@ __all__ = ["Engine", "Options", "Task"]
 
 MOST_CHUNKS = 32
 """Parts of the calibration images that go through the network side by side, each in a thread of its own."""
+
+
 class Engine:
     """Searches one task. Each stage is computed when first needed, and only then."""
 
@@ -123,48 +122,23 @@ class Engine:
         """Predicts the latency of candidates; measures the table first, where the study has none."""
         place = read_place(self.study)
         depends = {"device": place.device, "threads": place.threads, "torch": torch.__version__}
-        table = self.sharing.get(shared_table(self._timed, len(self.graph.layers), **depends))
+        table = self.sharing.get(shared_table(self._table, len(self.graph.layers), **depends))
         return LatencyModel(LayerShapes(self.graph), table)
 
-    def _timed(self) -> Table:
-        options, slicer = self.space.options, Slicer(self.task.model, self.graph)
-        dense = self.graph.all_kept()
-        network = slicer.build(dense).eval()
-
-        def sliced(kept: Kept) -> nn.Module:
-            slicer.apply(network, slicer.state({**dense, **kept}))
-            return network
-
-        with self.progress.stage("time", steps(options, self.graph)) as stage:
-            return measure_table(
-                self.graph,
-                options,
-                self.timing,
-                sliced,
-                seed=self.options.seed,
-                progress=stage.advance,
-            )
+    def _table(self) -> Table:
+        return self.stopwatch.table(self.space)
 
     @cached_property
-    def timing(self) -> Timing:
-        """Times networks as the study always does, however many threads this worker has."""
-        return self._timing(read_place(self.study).threads)
+    def stopwatch(self) -> Stopwatch:
+        return Stopwatch(
+            task=self.task,
+            options=self.options,
+            graph=self.graph,
+            make_timing=self._make_timing,
+            stored=lambda: read_place(self.study),
+            progress=self.progress,
+        )
 
-    def _timing(self, threads: int) -> Timing:
-        batch = example_batch(self.task.chunks, self.options.latency_batch)
-        return self._make_timing(batch, threads)
-
-    def _check_latency(self) -> None:
-        """Before long work: StudyError on another device than the study's, BudgetError out of reach."""
-        here, stored = device_name(self.task.device), read_place(self.study).device
-        if here != stored:
-            raise StudyError(
-                f"study '{self.task.name}' times its networks on '{stored}', this is '{here}'; go on there, "
-                "or choose another name: latencies of two devices do not compare."
-            )
-        space, bound = self.space, self.options.budget.get(LATENCY)
-        if bound is not None:
-            check_reachable(space, {LATENCY: bound})
 
     @cached_property
     def bench(self) -> Bench:
@@ -276,7 +250,7 @@ class Engine:
             data_free=self.data_free,
             dense_macs=self.cost.dense_macs,
             readers=self._readers,
-            latency=(lambda network: self.timing.whole(network)) if self.options.timed else None,
+            latency=(lambda network: self.stopwatch.timing.whole(network)) if self.options.timed else None,
         )
 
     @cached_property
@@ -355,12 +329,8 @@ class Engine:
             versions=versions(),
             frozen=[{"name": f.name, "width": f.width, "reason": f.reason} for f in self.graph.frozen],
             metric=scale_of(self.task.metric),
-            timed_on=self._place() if self.options.timed else None,
+            timed_on=self.stopwatch.here() if self.options.timed else None,
         )
-
-    def _place(self) -> dict[str, Any]:
-        threads, batch = torch.get_num_threads(), self.options.latency_batch
-        return {"device": device_name(self.task.device), "batch": batch, "threads": threads}
 
     def prepare(self) -> Study:
         """The study, with what its workers share made already: curves and the candidates it starts with.
@@ -371,7 +341,7 @@ class Engine:
         self.sharing.active = True
         if len(finished(self.study)) < self.options.trials:
             if self.options.timed:
-                self._check_latency()
+                self.stopwatch.check(self.space)
             _ = self.profile
             Run(self, self.study).start()
         return self.study
@@ -391,7 +361,7 @@ class Engine:
         self.sharing.active = True
         total = self.options.trials if trials is None else trials
         if self.options.timed and len(finished(self.study)) < total:
-            self._check_latency()
+            self.stopwatch.check(self.space)
         Run(self, self.study).to(total, timeout, stop, run)
         return self.front()
 
@@ -423,7 +393,7 @@ class Engine:
         return load_trained(self.artifacts, self.task.model, self.graph, number, attributes)
 
     def _dense(self) -> Dense:
-        cost, latency = self.cost, self._dense_latency() if self.options.timed else None
+        cost, latency = self.cost, self.stopwatch.dense(self.space) if self.options.timed else None
         return Dense(
             macs=cost.dense_macs,
             params=cost.dense_params,
@@ -432,17 +402,6 @@ class Engine:
             latency_ms=None if latency is None else latency.ms,
             latency_spread_ms=None if latency is None else latency.spread_ms,
         )
-
-    def _dense_latency(self) -> Latency:
-        """Measured; BudgetError where not even the narrowest candidate is within the budget."""
-        timing, space = self._timing(torch.get_num_threads()), self.space
-        dense, bound = timing.whole(self.task.model), self.options.budget.get(LATENCY)
-        if bound is not None:
-            kept = first_channels(self.graph, space.floor)
-            least = timing.whole(Slicer(self.task.model, self.graph).build(kept).eval())
-            if least.ms > bound:
-                raise unreachable(LATENCY, bound, least.ms, dense.ms)
-        return dense
 
     def _labelled(self, images: int) -> Sequence[Labelled]:
         if self.task.labelled is not None:

@@ -182,7 +182,7 @@ def test_another_objective_is_another_study(searched: tuple[str, Front]) -> None
 
 
 def test_a_study_is_not_timed_elsewhere(searched: tuple[str, Front], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autoprune.searching.engine.device_name", lambda device: "abacus")
+    monkeypatch.setattr("autoprune.searching.stopwatch.device_name", lambda device: "abacus")
     engine = timed(storage=searched[0], objective="latency", trials=11)
     with pytest.raises(StudyError, match="this is 'abacus'"):
         engine.search()
