@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoprune.cli.choosing import as_searched, choose, requests
+from autoprune.cli.choosing import By, Ranking, as_searched, choose, requests
 from autoprune.cli.completing import complete_reconstructions
 from autoprune.cli.options import Device, Json, Quiet, Storage, Study, Trial, read_study
 from autoprune.cli.output import milliseconds, print_json, working
@@ -61,6 +61,7 @@ def build(
     params: Params = None,
     latency_ms: LatencyMs = None,
     trial: Trial = None,
+    by: By = Ranking.ACCURACY,
     reconstruct: Reconstruct = None,
     set_: Set = None,
     force: Force = False,
@@ -93,7 +94,7 @@ def build(
         check_output(place, force=force)
     # From storage alone, so that a budget out of reach is known before the model is loaded.
     front = read_front(config.storage, config.name)
-    chosen = {place: choose(front, bounds, trial) for place, bounds in places.items()}
+    chosen = {place: choose(front, bounds, trial, by) for place, bounds in places.items()}
     how = {"method": reconstruct, "options": options} if reconstruct else {}
     with working():
         opened = open_storage(config.storage, create=False)

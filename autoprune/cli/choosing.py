@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from autoprune.errors import ConfigError
 
@@ -11,6 +14,19 @@ if TYPE_CHECKING:
     from autoprune.config import StudyConfig
     from autoprune.searching.front import Front, Point
 
+
+class Ranking(StrEnum):
+    ACCURACY = "accuracy"
+    OUTPUT_ERROR = "output-error"
+
+
+By = Annotated[
+    Ranking,
+    typer.Option(
+        help="Which trial within the budget: the most accurate, or the one whose outputs are nearest to the "
+        "dense network's, which luck with few validation images changes less."
+    ),
+]
 Bounds = Mapping[str, float]
 """Largest cost by its name: macs, params (up to 1 a fraction of dense), latency_ms."""
 
@@ -43,9 +59,9 @@ def requests(given: Mapping[str, Sequence[float] | None], trial: int | None) -> 
     return {f"{option(name)[2:]}-{value:g}": {name: value, **fixed} for value in wanted[name]}
 
 
-def choose(front: Front, bounds: Bounds, trial: int | None) -> Point:
-    """The most accurate point within the bounds, or that of the trial."""
-    return front.best(**bounds) if trial is None else front.of_trial(trial)
+def choose(front: Front, bounds: Bounds, trial: int | None, by: Ranking) -> Point:
+    """The best point within the bounds, or that of the trial."""
+    return front.best(**bounds, by=by.value) if trial is None else front.of_trial(trial)
 
 
 def as_searched(config: StudyConfig, front: Front) -> StudyConfig:

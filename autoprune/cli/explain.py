@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.choosing import choose
+from autoprune.cli.choosing import By, Ranking, choose
 from autoprune.cli.options import Device, Json, Macs, Params, Quiet, Storage, Study, read_study
 from autoprune.cli.output import percent, print_json, print_tables, printable, working
 from autoprune.cli.progress import make_progress
@@ -31,6 +31,7 @@ SPANS = 6
 def explain(
     study: Study,
     trial: Trial = None,
+    by: By = Ranking.ACCURACY,
     macs: Macs = None,
     params: Params = None,
     stored: Stored = False,
@@ -58,7 +59,7 @@ def explain(
     check_request(macs, params, trial)
     bounds = {name: value for name, value in (("macs", macs), ("params", params)) if value is not None}
     content = read_content(config.storage, config.name, open_artifacts(config.artifacts, config.storage))
-    point = choose(content.front, bounds, trial)
+    point = choose(content.front, bounds, trial, by)
     cost = None
     if not stored:
         with working():

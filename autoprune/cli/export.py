@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoprune.cli.choosing import as_searched, choose
+from autoprune.cli.choosing import By, Ranking, as_searched, choose
 from autoprune.cli.options import (
     Device,
     Json,
@@ -68,6 +68,7 @@ def export(
     params: Params = None,
     latency_ms: LatencyMs = None,
     trial: Trial = None,
+    by: By = Ranking.ACCURACY,
     plan: PlanFolder = None,
     batch: Batch = DYNAMIC,
     force: Force = False,
@@ -105,7 +106,7 @@ def export(
     with working():
         if plan is None:
             session, network, facts = from_study(
-                config, bounds, trial, device=device, progress=make_progress(quiet)
+                config, bounds, trial, by, device=device, progress=make_progress(quiet)
             )
         else:
             session, network, facts = from_plan(config, plan, device=device, progress=make_progress(quiet))
@@ -143,6 +144,7 @@ def from_study(
     config: StudyConfig,
     bounds: Bounds,
     trial: int | None,
+    by: Ranking,
     *,
     device: str | None,
     progress: Progress,
@@ -154,7 +156,7 @@ def from_study(
 
     # From storage alone, so that a budget out of reach is known before the model is loaded.
     front = read_front(config.storage, config.name)
-    wanted, config = choose(front, bounds, trial), as_searched(config, front)
+    wanted, config = choose(front, bounds, trial, by), as_searched(config, front)
     opened = open_storage(config.storage, create=False)
     session = Session.open(config, device=device, progress=progress, storage=opened)
     point = session.front().of_trial(wanted.trial)

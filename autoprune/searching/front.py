@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,17 @@ def timed(of: Dense | Point) -> dict[str, float]:
     return {name: value for name in names if (value := getattr(of, name, None)) is not None}
 
 
+def _nearness(point: Point) -> float:
+    return -point.output_error if math.isfinite(point.output_error) else -math.inf
+
+
+RANKINGS: Mapping[str, Callable[[Point], float]] = {
+    "accuracy": lambda point: point.accuracy,
+    "output-error": _nearness,
+}
+"""What the trials within a budget can be ranked by; the key is higher for the better."""
+
+
 @dataclass(frozen=True)
 class Front:
     """All finished trials of a study; iterating gives the non-dominated ones in order of cost.
@@ -176,13 +188,19 @@ class Front:
         params: float | None = None,
         bytes: float | None = None,
         latency_ms: float | None = None,
+        by: str = "accuracy",
     ) -> Point:
         """Most accurate trial within all given bounds; a bound up to 1 is a fraction of dense.
 
-        `latency_ms` is in milliseconds: the measured median plus the spread is at most that. Raises
-        BudgetError, naming the cheapest trial, when none is within the bounds, ConfigError for a bound that
-        is no positive number.
+        `latency_ms` is in milliseconds: the measured median plus the spread is at most that. With
+        `by="output-error"` the trial whose outputs are nearest to the dense network's on unseen images:
+        where few validation images tell near-equals apart by luck, that is the better guess at new images
+        (studies/LOG.md, 2026-11-26); it says nothing of trained trials. Raises BudgetError, naming the
+        cheapest trial, when none is within the bounds, ConfigError for a bound that is no positive number
+        and an unknown `by`.
         """
+        if by not in RANKINGS:
+            raise ConfigError(f"trials rank by {' or '.join(RANKINGS)}, got '{by}'.")
         bounds = {"macs": macs, "params": params, "bytes": bytes}
         for name, value in {**bounds, LATENCY: latency_ms}.items():
             if value is not None and not 0 < value < float("inf"):
@@ -193,7 +211,7 @@ class Front:
         inside = [p for p in self.trials if p.within(limits)]
         if not inside:
             raise BudgetError(self._nothing_within(limits))
-        return max(inside, key=lambda p: (p.accuracy, -self.cost(p), -p.trial))
+        return max(inside, key=lambda p: (RANKINGS[by](p), -self.cost(p), -p.trial))
 
     def takes(self, accuracy: float, cost: float) -> bool:
         """Whether a candidate of this cost would join the front: no trial as cheap is as accurate."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from autoprune.cli.explain import spans
+from autoprune.searching.study import read_front
 from autoprune.session import Session
 from tests.cli.conftest import Invoke
 
@@ -39,6 +40,16 @@ def test_the_storage_is_enough_where_asked(
         ("--trial", "0", "--macs", "0.5"), "leave out")):  # fmt: skip
         result = invoke("explain", "tiny.toml", *wrong)
         assert result.exit_code == 2 and part in result.stderr and not result.stdout
+
+
+def test_a_network_can_be_chosen_by_its_output_error(document: Document, folder: Path) -> None:
+    trials = read_front(str(folder / "tiny.journal"), "tiny").trials
+    for by, best in (
+        ("output-error", min(trials, key=lambda point: point.output_error)),
+        ("accuracy", max(trials, key=lambda point: (point.accuracy, -point.macs))),
+    ):
+        found = document("explain", "tiny.toml", "--macs", "0.99", "--stored", "--by", by)
+        assert found["trial"] == best.trial
 
 
 def test_channels_are_listed_in_runs() -> None:

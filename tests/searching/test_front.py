@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoprune.errors import BudgetError, StudyError
+from autoprune.errors import BudgetError, ConfigError, StudyError
 from autoprune.searching.front import Dense, Front, Point
 
 DENSE = Dense(macs=1000, params=100, bytes=400, accuracy=0.9)
@@ -65,6 +67,17 @@ def test_best_is_the_most_accurate_within_the_bound(found: list[Point], bound: i
     elif bound > 1:
         with pytest.raises(BudgetError):
             front.best(macs=bound)
+
+
+def test_best_by_output_error_is_the_nearest_to_dense_within_the_bound() -> None:
+    errors = (0.2, 0.1, math.nan, 0.05)
+    made = [replace(point(n, 500, 0.5 + n / 10), output_error=error) for n, error in enumerate(errors)]
+    front = Front("s", DENSE, [*made[:3], replace(made[3], macs=900)])
+    assert front.best(macs=0.5).trial == 2
+    assert front.best(macs=0.5, by="output-error").trial == 1
+    assert front.best(by="output-error").trial == 3
+    with pytest.raises(ConfigError, match="accuracy or output-error, got 'luck'"):
+        front.best(macs=0.5, by="luck")
 
 
 def test_best_within_several_bounds() -> None:
