@@ -3,10 +3,10 @@
     python studies/compare/fronts.py studies/imagenet-resnet50.toml --trials 40 --budgets 0.7 0.58 0.5 \
         --device cuda --rebuild casm:scope=network,mirror=true,steps=500,batch=64 --out fronts.json
 
-The search runs on a storage in memory, to `--trials` or for `--timeout` seconds. Of each budget, the most
-accurate trial on the validation images is measured on the test images, which nothing was chosen by. Each
-`--rebuild METHOD:OPTION=VALUE,...` restores its channels in another way, on `--rebuild-images` calibration
-images where given. Prints a Markdown table and writes JSON after every row.
+The search runs on a storage in memory, to `--trials` or for `--timeout` seconds. Of each budget, the best
+trial on the validation images (the most accurate, or `--by output-error`) is measured on the test images,
+which nothing was chosen by. Each `--rebuild METHOD:OPTION=VALUE,...` restores its channels in another way, on
+`--rebuild-images` calibration images where given. Prints a Markdown table and writes JSON after every row.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from autoprune.cli.build import read_option
 from autoprune.cli.progress import make_progress
 from autoprune.config import StudyConfig, load_study
 from autoprune.searching.engine import Engine
-from autoprune.searching.front import Front, Point
+from autoprune.searching.front import RANKINGS, Front, Point
 from autoprune.session import Session
 from autoprune.storing.storages import open_storage
 from records import Record
@@ -49,7 +49,7 @@ def rows(
 ) -> Iterator[Row]:
     """One row per budget and way of restoring."""
     for budget in options.budgets:
-        point = front.best(macs=budget)
+        point = front.best(macs=budget, by=options.by)
         yield measured(session, point, budget, "as the search does", lambda point=point: session.build(point))
         for text in options.rebuild:
             name, _, settings = text.partition(":")
@@ -98,6 +98,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--trials", type=int)
     parser.add_argument("--timeout", type=float, help="seconds of searching at most")
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.7, 0.5, 0.35], help="shares of MACs")
+    parser.add_argument("--by", choices=list(RANKINGS), default="accuracy", help="picks each budget's trial")
     parser.add_argument("--rebuild", nargs="*", default=[], metavar="METHOD:OPTION=VALUE,...")
     parser.add_argument("--rebuild-images", type=int)
     parser.add_argument("--device")
