@@ -113,6 +113,9 @@ def search(
     options.check_names()
     if not isinstance(model, nn.Module):
         raise ModelError(f"the model must be an nn.Module, got {type(model).__name__}.")
+    if hasattr(model, "_orig_mod"):
+        text = "the model is compiled, and so would each candidate be; pass the one given to torch.compile."
+        raise ModelError(text)
     opened = open_storage(storage)
     place = _device(model, device)
     check_finite(model, "the model passed in")
@@ -189,7 +192,25 @@ def _device(model: nn.Module, device: str | torch.device | None) -> torch.device
 
 
 def _working_copy(model: nn.Module, device: torch.device) -> nn.Module:
-    return copy.deepcopy(model).to(device).eval()
+    try:
+        return copy.deepcopy(model).to(device).eval()
+    except RuntimeError as error:
+        place = _computed(model)
+        if place is None:
+            raise
+        raise ModelError(
+            f"the model cannot be copied: '{place}' is no parameter but was computed from some; undo what "
+            "made it (remove_weight_norm, prune.remove), or set it to None."
+        ) from error
+
+
+def _computed(model: nn.Module) -> str | None:
+    """The name of a tensor that belongs to a graph of gradients, where a module keeps one."""
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                return f"{path}.{name}".lstrip(".")
+    return None
 
 
 def fingerprint_of(batches: Sequence[Inputs]) -> str:

@@ -74,7 +74,9 @@ class LayerTap(TorchFunctionMode):
 
     def __init__(self, model: nn.Module, layers: Iterable[Layer], handler: Handler | None) -> None:
         super().__init__()
-        state = dict(model.named_parameters(remove_duplicate=False))
+        state: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+        # A fixed filter is a buffer.
+        state |= dict(model.named_buffers(remove_duplicate=False))
         # The parameter itself is kept beside its id, so that the id cannot be reused meanwhile.
         self._layers = {id(state[layer.weight]): (state[layer.weight], layer) for layer in layers}
         self._handler = handler

@@ -13,6 +13,7 @@ from autoprune.criteria.base import GroupView
 from autoprune.criteria.elimination import Reader
 from autoprune.errors import DataError
 from autoprune.graph.groups import ChannelGraph, ChannelGroup, Layer, LayerKind, Member, Role
+from autoprune.graph.state import tensor_of
 
 
 def group_view(
@@ -60,20 +61,20 @@ def columns_of(layer: Layer, member: Member) -> Tensor:
 
 def dense_weight(model: nn.Module, layer: Layer) -> Tensor:
     """The layer's weight as float64 matrices, (groups, out per group, n)."""
-    weight = model.get_parameter(layer.weight).detach().double()
+    weight = tensor_of(model, layer.weight).detach().double()
     return weight.reshape(layer.groups, layer.shape[0] // layer.groups, -1)
 
 
 def channel_rows(model: nn.Module, member: Member) -> Tensor:
     """What a parameter holds of each channel of a group, (width, n), in the parameter's own type."""
-    tensor = model.get_parameter(member.tensor).detach().movedim(member.dim, 0)
+    tensor = tensor_of(model, member.tensor).detach().movedim(member.dim, 0)
     return tensor[member.positions.to(tensor.device)].flatten(1)
 
 
 def producer_weights(model: nn.Module, group: ChannelGroup) -> list[Member]:
     """The producers' weights, without their biases."""
     producers = group.of_role(Role.PRODUCER)
-    return [member for member in producers if model.get_parameter(member.tensor).dim() > 1]
+    return [member for member in producers if tensor_of(model, member.tensor).dim() > 1]
 
 
 def _reader(model: nn.Module, layer: Layer, member: Member, statistics: Statistics) -> Reader:
@@ -95,7 +96,7 @@ def _group_history(model: nn.Module, group: ChannelGroup, history: Mapping[str, 
     """Norms of the group's channels, (producers, epochs, width); tied filters of one channel are summed."""
     found = []
     for member in producer_weights(model, group):
-        rows = model.get_parameter(member.tensor).shape[member.dim]
+        rows = tensor_of(model, member.tensor).shape[member.dim]
         norms = history.get(member.tensor)
         if norms is None or norms.shape[-1] != rows:
             came = "nothing" if norms is None else f"norms of {norms.shape[-1]}"

@@ -69,9 +69,9 @@ class InputBatches:
 def as_batches(calibration: Source, batch_size: int = BATCH_SIZE) -> Iterable[Inputs]:
     """Batches of inputs, to be iterated as often as needed.
 
-    A tensor (N, ...), a mapping of tensors, `Inputs` or a dataset is cut into batches of `batch_size`; a
-    DataLoader or another iterable keeps its own batches, read as `Inputs.of` says. While it is iterated, an
-    empty source, a batch that is no tensor, NaN and infinity raise DataError.
+    A tensor (N, ...), a tuple or mapping of tensors, `Inputs` or a dataset is cut into batches of
+    `batch_size`; a DataLoader, list or another iterable keeps its own batches, read as `Inputs.of` says.
+    While it is iterated, an empty source, a batch that is no tensor, NaN and infinity raise DataError.
     """
     _check_batch_size(batch_size)
     if not isinstance(calibration, Tensor | Mapping | Inputs | Dataset | Iterable):
@@ -97,6 +97,9 @@ def _check_finite(batch: Inputs, number: int) -> None:
 
 
 def _raw_batches(source: Source, batch_size: int) -> Iterable[Any]:
+    if isinstance(source, tuple) and source and all(isinstance(item, Tensor) for item in source):
+        # As everywhere in torch, a tuple of tensors is one call's inputs, or inputs and their labels.
+        source = Inputs.of(source)
     if isinstance(source, Tensor | Mapping | Inputs):
         whole = Inputs.of(source)
         return (whole.slice(start, start + batch_size) for start in range(0, whole.size, batch_size))

@@ -136,8 +136,19 @@ def concatenate(batches: Sequence[Inputs]) -> Inputs:
     first = batches[0]
     if len({(len(batch.args), frozenset(batch.kwargs)) for batch in batches}) != 1:
         raise DataError("all batches must have the same positional and keyword inputs")
+    shapes = {tuple(tuple(value.shape[1:]) for value in batch.tensors): None for batch in batches}
+    if len(shapes) != 1:
+        one, other = list(shapes)[:2]
+        raise DataError(
+            f"samples must have one shape in all batches, got {_spelled(one)} and {_spelled(other)}; bring "
+            "images to one size."
+        )
     args = tuple(torch.cat(parts) for parts in zip(*(batch.args for batch in batches), strict=True))
     return Inputs(args, {name: torch.cat([batch.kwargs[name] for batch in batches]) for name in first.kwargs})
+
+
+def _spelled(shapes: Sequence[Sequence[int]]) -> str:
+    return ", ".join("x".join(map(str, shape)) or "numbers" for shape in shapes)
 
 
 def _is_labelled(batch: Sequence[Any]) -> bool:

@@ -26,6 +26,8 @@ from autoprune.graph.slicing import Slicer, mask_consumers
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 _FLOAT32_TOLERANCE = 1e-3
+_REPEATS = 1e-4
+"""Relative difference that the order of sums on many threads may make between two runs."""
 
 
 @dataclass(frozen=True)
@@ -151,12 +153,21 @@ def _prepare(
                     problem = f"{type(error).__name__}: {first_line(error)}"
                     continue
                 if dense and all(_is_sound(tensor) for tensor in dense):
+                    _check_repeats(network, inputs, dense)
                     return network, inputs, dense
                 problem = "outputs that are missing, not finite, or all the same"
     raise ModelError(
         f"wanted {type(model).__name__} to run on random inputs of the example's size, to check the channel "
         f"groups; got {problem}. Check that the model gives finite outputs on noise."
     )
+
+
+def _check_repeats(network: nn.Module, inputs: Inputs, dense: list[Tensor]) -> None:
+    if relative_difference(dense, run(network, inputs)) > _REPEATS:
+        raise ModelError(
+            f"{type(network).__name__} gives another output each time it runs on the same input in eval "
+            "mode, so no two networks can be compared; take what is random out of its forward."
+        )
 
 
 def _is_sound(tensor: Tensor) -> bool:

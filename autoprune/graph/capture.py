@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from autoprune.errors import ModelError
@@ -61,13 +62,15 @@ def capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] |
     try:
         with evaluation_mode(model), warnings.catch_warnings(), unlogged():
             warnings.simplefilter("ignore")
-            program = torch.export.export(model, args, dict(kwargs or {}), strict=False)
+            program = _exported(model, args, dict(kwargs or {}))
     except Exception as error:
         raise ModelError(
             f"wanted to trace {type(model).__name__} with torch.export on the example input; got "
             f"{type(error).__name__}: {first_line(error)}. Check that the model runs on this input and that "
             "its forward does not branch on the values of tensors."
         ) from error
+    # What nobody reads restricts nobody: the weights that attention gives back, for instance.
+    program.graph.eliminate_dead_code()
     names = aliases(model)
     states = {
         spec.arg.name: names[spec.target]
@@ -75,6 +78,17 @@ def capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] |
         if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and spec.target in names
     }
     return Program(program.graph, states, named_state(model), head_sizes(model))
+
+
+def _exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
+    """In a mode of gradients that the forward does not change: what it runs in another one is one operator
+    to torch.export, which hides all inside."""
+    for gradients in (False, True):
+        with torch.set_grad_enabled(gradients):
+            program = torch.export.export(model, args, kwargs, strict=False)
+        if not any("set_grad_enabled" in str(node.target) for node in program.graph.nodes):
+            break
+    return program
 
 
 @contextmanager

@@ -13,6 +13,13 @@ def persistent_names(model: nn.Module) -> list[str]:
     return [name for name, tensor in named_state(model).items() if id(tensor) in held]
 
 
+def tensor_of(network: nn.Module, name: str) -> Tensor:
+    """The parameter or buffer of this name: a layer's weight may be either."""
+    path, _, own = name.rpartition(".")
+    found = network.get_submodule(path)._parameters.get(own)
+    return network.get_buffer(name) if found is None else found
+
+
 def stored_state(network: nn.Module) -> dict[str, Tensor]:
     """Tensors ready for safetensors, by their first names."""
     state = named_state(network)

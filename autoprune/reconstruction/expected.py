@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from autoprune.criteria.views import producer_weights
 from autoprune.graph.groups import ChannelGraph, ChannelGroup, Layer, Member
+from autoprune.graph.state import tensor_of
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
@@ -110,14 +111,14 @@ def _hermite(x: Tensor) -> list[Tensor]:
 
 def _linear(model: nn.Module, member: Member, layer: Layer) -> tuple[Tensor, Tensor]:
     """Covariance (m, width, width) and mean (m, width) before the activation, m channels per unit."""
-    rows = model.get_parameter(member.tensor).detach().double().movedim(member.dim, 0).flatten(1)
+    rows = tensor_of(model, member.tensor).detach().double().movedim(member.dim, 0).flatten(1)
     scale, shift = rows.new_ones(len(rows)), rows.new_zeros(len(rows))
     if layer.norm is not None:
         rows = F.normalize(rows, dim=1)
         norm = model.get_submodule(layer.norm)
         scale, shift = _state(norm.weight, scale), _state(norm.bias, shift)
     elif layer.bias is not None:
-        shift = _state(model.get_parameter(layer.bias), shift)
+        shift = _state(tensor_of(model, layer.bias), shift)
     positions = member.positions.to(rows.device)
     rows = (rows * scale[:, None])[positions].movedim(1, 0)
     return rows @ rows.mT, shift[positions].mT

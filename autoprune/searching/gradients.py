@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from autoprune.data.inputs import Inputs, concatenate
 from autoprune.graph.groups import ChannelGraph, Kept, Role
 from autoprune.graph.slicing import member_sites, positions_kept
+from autoprune.graph.state import tensor_of
 from autoprune.layout import training_layout
 from autoprune.searching.strategies.base import Gradients, LayerGradients
 
@@ -64,7 +65,7 @@ def measure_gradients(
     """
     places = _places(model, graph, kept)
     names = sorted({place.tensor for place in places})
-    parameters = [network.get_parameter(name).requires_grad_(True) for name in names]
+    parameters = [tensor_of(network, name).requires_grad_(True) for name in names]
     network.eval()
     layout = training_layout(network)
     totals, losses, images = [0.0] * len(places), 0.0, 0
@@ -76,7 +77,7 @@ def measure_gradients(
         losses, images = losses + float(loss.detach()) * len(labels), images + len(labels)
     layers: dict[str, list[LayerGradients]] = {group.name: [] for group in graph.groups}
     for place, total in zip(places, totals, strict=True):
-        filters = place.of(network.get_parameter(place.tensor).detach()).cpu()
+        filters = place.of(tensor_of(network, place.tensor).detach()).cpu()
         norms = filters.double().abs().sum(1).numpy()
         layers[place.group].append(LayerGradients(norms, filters.numel(), total / len(batches)))
     return Gradients(losses / images, layers)
@@ -92,7 +93,7 @@ def _places(model: nn.Module, graph: ChannelGraph, kept: Kept) -> list[_Rows]:
     sites, found = member_sites(graph), []
     for group in graph.groups:
         for member in group.of_role(Role.PRODUCER):
-            dense = model.get_parameter(member.tensor)
+            dense = tensor_of(model, member.tensor)
             if dense.dim() > 1:
                 stays = positions_kept(dense.shape[member.dim], sites[member.tensor, member.dim], kept)
                 rows = torch.searchsorted(stays, member.positions[kept[group.name]])

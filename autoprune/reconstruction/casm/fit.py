@@ -59,6 +59,8 @@ class Fitter:
 
     def fit(self, parameters: Sequence[nn.Parameter], schedule: Schedule, generator: torch.Generator) -> None:
         """Train in place; the parameters go back to where they were if the error rose."""
+        if not parameters:
+            return
         own_storage(parameters)
         before = self.error()
         saved = [parameter.detach().clone() for parameter in parameters]

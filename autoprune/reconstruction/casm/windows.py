@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from autoprune.graph.groups import ChannelGraph, Layer, LayerKind
+from autoprune.graph.state import tensor_of
 from autoprune.reconstruction.casm.trace import Trace
 
 
@@ -71,9 +72,10 @@ def _nearest_producer(graph: ChannelGraph, trace: Trace, layer: Layer) -> Layer 
 
 
 def parameters_of(network: nn.Module, layers: Sequence[Layer]) -> list[nn.Parameter]:
-    """Weights, biases and norms of the layers, each once."""
+    """Weights, biases and norms of the layers, each once; what is a buffer is not trained."""
     names = [name for layer in layers for name in _names(network, layer)]
-    return [network.get_parameter(name) for name in dict.fromkeys(names)]
+    found = [tensor_of(network, name) for name in dict.fromkeys(names)]
+    return [tensor for tensor in found if isinstance(tensor, nn.Parameter)]
 
 
 def _names(network: nn.Module, layer: Layer) -> list[str]:

@@ -1,0 +1,160 @@
+"""Networks and inputs that are put together in ways that users do: searched whole, or refused in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+import autoprune
+from autoprune.errors import DataError, ModelError
+from autoprune.graph import count_macs, find_groups
+
+torch.manual_seed(0)
+IMAGES = torch.randn(48, 3, 8, 8)
+
+
+class Upsampler(nn.Module):
+    """All that reads `narrow` is a transposed convolution, as in a U-Net."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.narrow = nn.Conv2d(3, 10, 3, padding=1), nn.Conv2d(10, 12, 3, stride=2, padding=1)
+        self.up, self.head = nn.ConvTranspose2d(12, 8, 2, stride=2), nn.Conv2d(18, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = self.wide(x).relu()
+        return self.head(torch.cat([self.up(self.narrow(wide).relu()).relu(), wide], 1)).mean((2, 3))
+
+
+class Filters(nn.Module):
+    """A fixed bank of filters and a fixed blur, which are buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("bank", torch.randn(8, 3, 3, 3))
+        self.register_buffer("blur", torch.full((10, 1, 3, 3), 1 / 9))
+        self.conv, self.head = nn.Conv2d(8, 10, 3, padding=1), nn.Linear(10, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(F.conv2d(x, self.bank, padding=1).relu()).relu()
+        return self.head(F.conv2d(x, self.blur, padding=1, groups=x.shape[1]).mean((2, 3)))
+
+
+class Backbone(nn.Module):
+    """Gradients are switched off, or on again, within the forward."""
+
+    def __init__(self, gradients: bool) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 10, 3)
+        self.head, self.gradients = nn.Linear(10, 4), gradients
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.set_grad_enabled(self.gradients):
+            x = self.second(self.first(x).relu()).relu()
+        return self.head(x.mean((2, 3)))
+
+
+class Attention(nn.Module):
+    """Asks for the attention's weights, and does not read them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(3, 12), nn.Linear(12, 4)
+        self.attention = nn.MultiheadAttention(12, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x.flatten(2).mT)
+        x, _ = self.attention(x, x, x)
+        return self.head(x.mean(1))
+
+
+class Optional(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        x = x if other is None else x + other
+        return self.head(self.conv(x).relu().mean((2, 3)))
+
+
+class Noisy(Optional):
+    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        return super().forward(x + torch.randn_like(x))
+
+
+def search(model: nn.Module, calibration: Any = IMAGES, **how: Any) -> autoprune.Front:
+    with torch.no_grad():
+        wanted = model(IMAGES) if not isinstance(model, Noisy) else IMAGES
+
+    def quality(network: nn.Module) -> float:
+        return -float((network(IMAGES) - wanted).detach().square().mean())
+
+    how = {"evaluate": quality, "trials": 3, **how}
+    return autoprune.search(model, calibration=calibration, **how)
+
+
+@pytest.mark.parametrize(
+    ("model", "groups"),
+    [
+        (Upsampler(), {"wide": 10, "narrow": 12, "up": 8}),
+        (Filters(), {"bank": 8, "conv": 10}),
+        (Backbone(False), {"first": 8, "second": 10}),
+        (Attention(), {"embed": 12, "attention": 4, "attention.out_proj": 12}),
+    ],
+)
+def test_every_group_is_found_and_searched(model: nn.Module, groups: dict[str, int]) -> None:
+    model.eval()
+    assert find_groups(model, (IMAGES[:1],)).widths == groups
+    front = search(model)
+    assert len(front.trials) == 3
+    point = min(front.trials, key=lambda point: point.macs)
+    assert count_macs(point.build(), (IMAGES[:1],)) == point.macs < front.dense.macs
+
+
+def test_layers_with_gradients_of_their_own_are_found() -> None:
+    assert find_groups(Backbone(True), (IMAGES[:1],)).widths == {"first": 8, "second": 10}
+
+
+def test_casm_restores_what_fixed_filters_read() -> None:
+    casm = {"reconstruction": "casm", "reconstruction_options": {"steps": 3, "batch": 16}}
+    assert len(search(Filters().eval(), trials=2, **casm).trials) == 2
+
+
+def test_a_tuple_of_tensors_is_one_call() -> None:
+    both = search(Optional().eval(), (IMAGES, IMAGES.flip(0)), batch_removal=(1,))
+    plain = search(Optional().eval(), (IMAGES, torch.arange(48)), batch_removal=(1,))
+    # The sum of two inputs costs nothing, but the second one is no further batch of the first.
+    assert both.dense.macs == plain.dense.macs
+    with pytest.raises(DataError, match="share one batch size"):
+        search(Optional().eval(), (IMAGES, IMAGES[:7]))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Sequential(nn.LazyConv2d(8, 3), nn.Flatten(), nn.LazyLinear(4)), "run one batch first"),
+        (torch.compile(Optional(), backend="eager"), "given to torch.compile"),
+        (Noisy(), "another output each time"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_in_words(model: nn.Module, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        autoprune.search(model.eval(), calibration=IMAGES, evaluate=lambda network: 0.0, trials=1)
+
+
+def test_a_tensor_computed_from_parameters_is_named() -> None:
+    model = Optional()
+    prune.l1_unstructured(model.conv, "weight", 0.5)
+    with pytest.raises(ModelError, match=r"'conv\.weight' is no parameter.*prune\.remove"):
+        autoprune.search(model, calibration=IMAGES, evaluate=lambda network: 0.0, trials=1)
+
+
+def test_images_of_two_sizes_are_refused_with_both() -> None:
+    with pytest.raises(DataError, match="one shape in all batches, got 3x8x8 and 3x6x6"):
+        search(Optional().eval(), [IMAGES, IMAGES[..., 1:7, 1:7]])
