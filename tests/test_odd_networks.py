@@ -131,7 +131,7 @@ def test_a_tuple_of_tensors_is_one_call() -> None:
     plain = search(Optional().eval(), (IMAGES, torch.arange(48)), batch_removal=(1,))
     # The sum of two inputs costs nothing, but the second one is no further batch of the first.
     assert both.dense.macs == plain.dense.macs
-    with pytest.raises(DataError, match="share one batch size"):
+    with pytest.raises(DataError, match="share one batch size; pass batches as a list"):
         search(Optional().eval(), (IMAGES, IMAGES[:7]))
 
 

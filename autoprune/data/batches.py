@@ -99,6 +99,11 @@ def _check_finite(batch: Inputs, number: int) -> None:
 def _raw_batches(source: Source, batch_size: int) -> Iterable[Any]:
     if isinstance(source, tuple) and source and all(isinstance(item, Tensor) for item in source):
         # As everywhere in torch, a tuple of tensors is one call's inputs, or inputs and their labels.
+        if len({len(item) for item in source if item.ndim}) > 1:
+            raise DataError(
+                "a tuple of tensors is the inputs of one call, and must share one batch size; pass batches "
+                "as a list."
+            )
         source = Inputs.of(source)
     if isinstance(source, Tensor | Mapping | Inputs):
         whole = Inputs.of(source)
