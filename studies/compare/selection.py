@@ -94,10 +94,17 @@ def summary(rows: list[Row], among: int) -> dict[str, dict[str, float]]:
             for h, o in (HALVES, HALVES[::-1])
         ]
         found[name] = {
-            "spearman": float(np.mean([spearmanr(*pair)[0] for pair in pairs])),
+            "spearman": float(np.mean([_correlation(*pair) for pair in pairs])),
             "picked": float(np.mean([_picked(choices, *pair) for pair in pairs])),
         }
     return found
+
+
+def _correlation(scores: np.ndarray, accuracies: np.ndarray) -> float:
+    """Spearman's; not a number where either side is the same for all."""
+    if np.ptp(scores) == 0 or np.ptp(accuracies) == 0:
+        return float("nan")
+    return float(spearmanr(scores, accuracies)[0])
 
 
 def _picked(choices: np.ndarray, scores: np.ndarray, accuracies: np.ndarray) -> float:

@@ -24,7 +24,7 @@ STUDY = """
 name = "tiny"
 storage = "tiny.journal"
 [model]
-factory = "tiny_network:make"
+factory = "compared_network:make"
 [data]
 dataset = "digits"
 [search]
@@ -35,7 +35,7 @@ batch_removal = [1]
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study that is measured in a second: an untrained network on a few digits."""
-    (tmp_path / "tiny_network.py").write_text(NETWORK)
+    (tmp_path / "compared_network.py").write_text(NETWORK)
     monkeypatch.syspath_prepend(str(tmp_path))
     path = tmp_path / "tiny.toml"
     path.write_text(STUDY)
