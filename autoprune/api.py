@@ -17,7 +17,7 @@ from autoprune.config import check_section, training_settings
 from autoprune.data import Inputs, as_batches
 from autoprune.errors import ConfigError, ModelError
 from autoprune.models import fingerprint
-from autoprune.models.weights import check_finite
+from autoprune.models.checking import check_model
 from autoprune.progress import Progress
 from autoprune.searching.engine import Engine, Options, Task
 from autoprune.searching.front import Front
@@ -68,8 +68,8 @@ def search(
 ) -> Front:
     """Search how many channels each layer of `model` can lose; the model itself is not changed.
 
-    `calibration`: a tensor (images, ...), or a loader of inputs (tensors, tuples or dicts; class labels
-    are ignored). `validation`: a loader of (inputs, labels) the network was not trained on, judged by
+    `calibration`: a tensor (images, ...), a tuple or dict of them, or a loader or list of such batches (class
+    labels are ignored). `validation`: a loader of (inputs, labels) the network was not trained on, judged by
     `metric`: accuracy, mean-iou, pixel-accuracy, r2, or a function `(outputs, labels) -> number` per batch;
     or `evaluate(model) -> float` in place of both. Higher is better. `budget`: any of macs,
     params, bytes, as a fraction of dense (up to 1) or absolute, and latency_ms; hard. `objective` is the
@@ -113,12 +113,9 @@ def search(
     options.check_names()
     if not isinstance(model, nn.Module):
         raise ModelError(f"the model must be an nn.Module, got {type(model).__name__}.")
-    if hasattr(model, "_orig_mod"):
-        text = "the model is compiled, and so would each candidate be; pass the one given to torch.compile."
-        raise ModelError(text)
     opened = open_storage(storage)
     place = _device(model, device)
-    check_finite(model, "the model passed in")
+    check_model(model, "the model passed in")
     # The caller's module keeps its own mode and device: the work is done on a copy.
     task = _task(name, _working_copy(model, place), calibration, validation, metric, evaluate, place)
     task = _with_training(task, training, history)
@@ -192,25 +189,7 @@ def _device(model: nn.Module, device: str | torch.device | None) -> torch.device
 
 
 def _working_copy(model: nn.Module, device: torch.device) -> nn.Module:
-    try:
-        return copy.deepcopy(model).to(device).eval()
-    except RuntimeError as error:
-        place = _computed(model)
-        if place is None:
-            raise
-        raise ModelError(
-            f"the model cannot be copied: '{place}' is no parameter but was computed from some; undo what "
-            "made it (remove_weight_norm, prune.remove), or set it to None."
-        ) from error
-
-
-def _computed(model: nn.Module) -> str | None:
-    """The name of a tensor that belongs to a graph of gradients, where a module keeps one."""
-    for path, module in model.named_modules():
-        for name, value in vars(module).items():
-            if isinstance(value, Tensor) and not value.is_leaf:
-                return f"{path}.{name}".lstrip(".")
-    return None
+    return copy.deepcopy(model).to(device).eval()
 
 
 def fingerprint_of(batches: Sequence[Inputs]) -> str:

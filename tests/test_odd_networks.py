@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import prune
+from torch.utils.data import TensorDataset
 
 import autoprune
 from autoprune.errors import DataError, ModelError
 from autoprune.graph import count_macs, find_groups
+from autoprune.plan import make_plan, save_plan
 
 torch.manual_seed(0)
 IMAGES = torch.randn(48, 3, 8, 8)
@@ -32,16 +35,18 @@ class Upsampler(nn.Module):
 
 
 class Filters(nn.Module):
-    """A fixed bank of filters and a fixed blur, which are buffers."""
+    """Fixed filters, which are buffers: at the input, between two layers, and a blur of each channel."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("bank", torch.randn(8, 3, 3, 3))
-        self.register_buffer("blur", torch.full((10, 1, 3, 3), 1 / 9))
-        self.conv, self.head = nn.Conv2d(8, 10, 3, padding=1), nn.Linear(10, 4)
+        generator = torch.Generator().manual_seed(0)
+        self.register_buffer("bank", torch.randn(8, 3, 3, 3, generator=generator), persistent=False)
+        self.register_buffer("mixed", torch.randn(6, 10, 1, 1, generator=generator), persistent=False)
+        self.register_buffer("blur", torch.full((6, 1, 3, 3), 1 / 9))
+        self.conv, self.head = nn.Conv2d(8, 10, 3, padding=1), nn.Linear(6, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(F.conv2d(x, self.bank, padding=1).relu()).relu()
+        x = F.conv2d(self.conv(F.conv2d(x, self.bank, padding=1).relu()).relu(), self.mixed).relu()
         return self.head(F.conv2d(x, self.blur, padding=1, groups=x.shape[1]).mean((2, 3)))
 
 
@@ -74,13 +79,15 @@ class Attention(nn.Module):
 
 
 class Optional(nn.Module):
+    """A second image, where there is one, goes through a layer of its own."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+        self.conv, self.other, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
-        x = x if other is None else x + other
-        return self.head(self.conv(x).relu().mean((2, 3)))
+        features = self.conv(x) if other is None else self.conv(x) + self.other(other)
+        return self.head(features.relu().mean((2, 3)))
 
 
 class Noisy(Optional):
@@ -103,7 +110,7 @@ def search(model: nn.Module, calibration: Any = IMAGES, **how: Any) -> autoprune
     ("model", "groups"),
     [
         (Upsampler(), {"wide": 10, "narrow": 12, "up": 8}),
-        (Filters(), {"bank": 8, "conv": 10}),
+        (Filters(), {"bank": 8, "conv": 10, "mixed": 6}),
         (Backbone(False), {"first": 8, "second": 10}),
         (Attention(), {"embed": 12, "attention": 4, "attention.out_proj": 12}),
     ],
@@ -121,16 +128,41 @@ def test_layers_with_gradients_of_their_own_are_found() -> None:
     assert find_groups(Backbone(True), (IMAGES[:1],)).widths == {"first": 8, "second": 10}
 
 
-def test_casm_restores_what_fixed_filters_read() -> None:
-    casm = {"reconstruction": "casm", "reconstruction_options": {"steps": 3, "batch": 16}}
-    assert len(search(Filters().eval(), trials=2, **casm).trials) == 2
+RESTORED: dict[str, dict[str, Any]] = {
+    "sequential": {},
+    "independent": {},
+    "filters": {},
+    "casm": {"steps": 3, "batch": 16},
+}
+
+
+@pytest.mark.parametrize("method", RESTORED)
+def test_fixed_filters_stay_as_they_were(method: str, tmp_path: Path) -> None:
+    """Whether a buffer is stored or not, what is loaded is what was built."""
+    model = Filters().eval()
+    how = {"reconstruction": method, "reconstruction_options": RESTORED[method], "batch_removal": (1,)}
+    point = min(search(model, **how).trials, key=lambda point: point.macs)
+    built = point.build()
+    channels = {group: point.kept[group] for group in point.kept}
+    assert built.mixed.equal(model.mixed[channels["mixed"]][:, channels["conv"]])
+    graph = find_groups(model, (IMAGES[:1],))
+    save_plan(tmp_path, built, make_plan(model, graph, point, study="s"), force=True)
+    found = autoprune.load(Filters(), tmp_path)
+    assert found(IMAGES).equal(built(IMAGES))
+
+
+@pytest.mark.parametrize("criterion", ["history", "similarity"])
+def test_other_criteria_order_fixed_filters_too(criterion: str) -> None:
+    labels = torch.arange(48) % 4
+    how = {"criterion": criterion, "training": TensorDataset(IMAGES, labels), "history_epochs": 1}
+    assert len(search(Filters().eval(), trials=2, **how).trials) == 2
 
 
 def test_a_tuple_of_tensors_is_one_call() -> None:
     both = search(Optional().eval(), (IMAGES, IMAGES.flip(0)), batch_removal=(1,))
     plain = search(Optional().eval(), (IMAGES, torch.arange(48)), batch_removal=(1,))
-    # The sum of two inputs costs nothing, but the second one is no further batch of the first.
-    assert both.dense.macs == plain.dense.macs
+    head = 8 * 4
+    assert both.dense.macs - head == 2 * (plain.dense.macs - head)
     with pytest.raises(DataError, match="share one batch size; pass batches as a list"):
         search(Optional().eval(), (IMAGES, IMAGES[:7]))
 
@@ -139,7 +171,7 @@ def test_a_tuple_of_tensors_is_one_call() -> None:
     ("model", "message"),
     [
         (nn.Sequential(nn.LazyConv2d(8, 3), nn.Flatten(), nn.LazyLinear(4)), "run one batch first"),
-        (torch.compile(Optional(), backend="eager"), "given to torch.compile"),
+        (torch.compile(Optional(), backend="eager"), "before torch.compile"),
         (Noisy(), "another output each time"),
     ],
 )

@@ -61,6 +61,8 @@ def requests(given: Mapping[str, Sequence[float] | None], trial: int | None) -> 
 
 def choose(front: Front, bounds: Bounds, trial: int | None, by: Ranking) -> Point:
     """The best point within the bounds, or that of the trial."""
+    if trial is not None and by is not Ranking.ACCURACY:
+        raise ConfigError("--by chooses within a budget, and --trial names one network; leave one out.")
     return front.best(**bounds, by=by.value) if trial is None else front.of_trial(trial)
 
 

@@ -31,9 +31,9 @@ SPANS = 6
 def explain(
     study: Study,
     trial: Trial = None,
-    by: By = Ranking.ACCURACY,
     macs: Macs = None,
     params: Params = None,
+    by: By = Ranking.ACCURACY,
     stored: Stored = False,
     storage: Storage = None,
     device: Device = None,

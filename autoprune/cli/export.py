@@ -100,7 +100,7 @@ def export(
     config = read_study(study, storage=storage)
     given = {"macs": macs, "params": params, "latency_ms": latency_ms}
     bounds = {name: value for name, value in given.items() if value is not None}
-    check_choice(bounds, trial, plan)
+    check_choice(bounds, trial, plan, by)
     size = read_batch(batch)
     check_export(out, to.value, batch=size, force=force)
     with working():
@@ -118,7 +118,7 @@ def export(
         typer.echo(sentence(exported, facts))
 
 
-def check_choice(bounds: Bounds, trial: int | None, plan: Path | None) -> None:
+def check_choice(bounds: Bounds, trial: int | None, plan: Path | None, by: Ranking) -> None:
     ways = [bool(bounds), trial is not None, plan is not None]
     if sum(ways) == 0:
         raise ConfigError(
@@ -129,6 +129,8 @@ def check_choice(bounds: Bounds, trial: int | None, plan: Path | None) -> None:
         raise ConfigError(
             "--plan, --trial and a budget (--macs, --params, --latency-ms) each name one network; give one."
         )
+    if plan is not None and by is not Ranking.ACCURACY:
+        raise ConfigError("--by chooses within a budget, and --plan names one network; leave one out.")
 
 
 def read_batch(text: str) -> int | None:

@@ -55,6 +55,12 @@ class Inputs:
         return (*self.args, *self.kwargs.values())
 
     @property
+    def sample_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of one sample of each tensor, positional ones first, the others in order of their names."""
+        named = [self.kwargs[name] for name in sorted(self.kwargs)]
+        return tuple(tuple(value.shape[1:]) for value in (*self.args, *named))
+
+    @property
     def size(self) -> int:
         """Number of samples."""
         return len(self.tensors[0])
@@ -136,9 +142,9 @@ def concatenate(batches: Sequence[Inputs]) -> Inputs:
     first = batches[0]
     if len({(len(batch.args), frozenset(batch.kwargs)) for batch in batches}) != 1:
         raise DataError("all batches must have the same positional and keyword inputs")
-    shapes = {tuple(tuple(value.shape[1:]) for value in batch.tensors): None for batch in batches}
-    if len(shapes) != 1:
-        one, other = list(shapes)[:2]
+    shapes = list(dict.fromkeys(batch.sample_shapes for batch in batches))
+    if len(shapes) > 1:
+        one, other = shapes[:2]
         raise DataError(
             f"samples must have one shape in all batches, got {_spelled(one)} and {_spelled(other)}; bring "
             "images to one size."

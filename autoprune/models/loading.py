@@ -11,8 +11,9 @@ from torch.utils.data import Dataset
 
 from autoprune.config import ModelConfig
 from autoprune.errors import ModelError
+from autoprune.models.checking import check_finite, check_model
 from autoprune.models.importing import import_function
-from autoprune.models.weights import check_finite, load_weights, save_weights
+from autoprune.models.weights import load_weights, save_weights
 from autoprune.training.history import History
 
 
@@ -28,7 +29,7 @@ def load_model(config: ModelConfig, *, train: Dataset[Any] | None = None, seed: 
         if config.train_on_first_use is not None and not Path(config.weights).expanduser().exists():
             _train_and_save(model, config, train, seed)
         load_weights(model, config.weights)
-    check_finite(model, config.factory)
+    check_model(model, config.factory)
     return model.eval()
 
 

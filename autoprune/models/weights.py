@@ -13,9 +13,9 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from autoprune.errors import ModelError
+from autoprune.models.checking import check_finite
 from autoprune.tensors import is_plain
 
 State = dict[str, Tensor]
@@ -54,17 +54,6 @@ def save_weights(model: nn.Module, path: Path) -> None:
         # Not save_file: its files are readable by their owner alone.
         temporary.write_bytes(safetensors.torch.save(state))
         _publish(temporary, path)
-
-
-def check_finite(model: nn.Module, source: str) -> None:
-    """ModelError naming the first tensor of the model that holds NaN or infinity."""
-    for name, value in model.state_dict().items():
-        if is_lazy(value):
-            raise ModelError(
-                f"weights from '{source}' must have shapes, but '{name}' has none yet; run one batch first."
-            )
-        if isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all():
-            raise ModelError(f"weights from '{source}' must be finite, but '{name}' holds NaN or infinity")
 
 
 def _publish(temporary: Path, path: Path) -> None:

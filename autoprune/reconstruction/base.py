@@ -16,6 +16,7 @@ from autoprune.components import Component
 from autoprune.data.inputs import Inputs, leading
 from autoprune.graph.groups import ChannelGraph, Kept, Layer, LayerKind
 from autoprune.graph.slicing import Sites, member_sites, positions_kept
+from autoprune.graph.state import tensor_of
 from autoprune.reconstruction.lockstep import Lockstep
 from autoprune.reconstruction.targets import DenseTargets, record_targets
 from autoprune.registry import Registry
@@ -48,6 +49,7 @@ class Bench:
     def targets(self) -> DenseTargets:
         """Dense outputs of every layer that a sequential reconstruction refits; one pass, then kept."""
         layers = [layer for layer in self.graph.layers if layer.kind is not LayerKind.CONV_TRANSPOSE]
+        layers = [layer for layer in layers if self.refits(layer)]
         return record_targets(self.model, layers, self.chunks, self.positions_per_image)
 
     @cached_property
@@ -88,6 +90,11 @@ class Bench:
         taps = 1 if layer.kind is LayerKind.LINEAR else torch.Size(layer.shape[2:]).numel()
         channels = self._positions(layer, 1, kept)
         return (channels.unsqueeze(-1) * taps + torch.arange(taps)).flatten()
+
+    def refits(self, layer: Layer) -> bool:
+        """Whether it may get new weights: what is a buffer is fixed, and perhaps not even stored."""
+        names = [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
+        return all(isinstance(tensor_of(self.model, name), nn.Parameter) for name in names)
 
     def loses_columns(self, layer: Layer, kept: Kept) -> bool:
         return len(self._positions(layer, 1, kept)) < layer.shape[1]

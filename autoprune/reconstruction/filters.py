@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from autoprune.calibration.statistics import centred
 from autoprune.criteria.views import channel_rows, producer_weights
 from autoprune.graph.groups import ChannelGroup, Kept, Layer, LayerKind, Member, Role
-from autoprune.graph.state import tensor_of
 from autoprune.linear_algebra import Factored
 from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
 from autoprune.reconstruction.expected import Expected, of_channels, of_filters
@@ -100,6 +99,8 @@ class _Takeovers:
         gone = is_gone.nonzero().squeeze(1)
         for member in group.of_role(Role.CONSUMER):
             layer = self._layers[member.tensor]
+            if not self._bench.refits(layer):
+                continue
             corrects = expected.centred and centred(layer) and layer.kind is not LayerKind.CONV_TRANSPOSE
             replaced = coefficients(expected.second(corrects), stays, gone, self._bench.damping)
             if corrects:
@@ -108,7 +109,7 @@ class _Takeovers:
 
     def _weight(self, name: str) -> Tensor:
         if name not in self._weights:
-            self._weights[name] = tensor_of(self._bench.model, name).detach().double().clone()
+            self._weights[name] = self._bench.model.get_parameter(name).detach().double().clone()
         return self._weights[name]
 
     def _take_over(self, member: Member, stays: Tensor, gone: Tensor, replaced: Tensor) -> None:

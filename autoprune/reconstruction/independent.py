@@ -33,9 +33,9 @@ def solutions(bench: Bench, kept: Kept) -> list[tuple[Layer, Solution]]:
 
 
 def affected(bench: Bench, kept: Kept) -> list[Layer]:
-    """Layers with statistics that lose columns, in order of execution."""
-    known = bench.statistics.moments
-    return [layer for layer in bench.graph.layers if layer.name in known and bench.loses_columns(layer, kept)]
+    """Layers with statistics that lose columns and may be refitted, in order of execution."""
+    known = [layer for layer in bench.graph.layers if layer.name in bench.statistics.moments]
+    return [layer for layer in known if bench.loses_columns(layer, kept) and bench.refits(layer)]
 
 
 def _solution(bench: Bench, layer: Layer, kept: Kept) -> Solution:

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from autoprune.calibration.statistics import centred
 from autoprune.criteria.views import dense_weight
 from autoprune.graph.groups import Kept, Layer
-from autoprune.graph.state import tensor_of
 from autoprune.linear_algebra import for_images
 from autoprune.reconstruction.base import Bench, Reconstruction
 from autoprune.reconstruction.independent import affected
@@ -56,5 +55,5 @@ def _solve(bench: Bench, layer: Layer, columns: Tensor) -> tuple[Tensor, Tensor 
         centred(layer),
         for_images(bench.damping, len(columns), bench.statistics.images),
     )
-    dtype = tensor_of(bench.model, layer.weight).dtype
+    dtype = bench.model.get_parameter(layer.weight).dtype
     return found.weight.flatten(0, 1).to(dtype), None if found.shift is None else found.shift.flatten()

@@ -21,7 +21,6 @@ from autoprune.calibration.flow import Affine, Branch, FlowHandler, FlowTap
 from autoprune.calibration.taps import LayerCall
 from autoprune.data.inputs import Inputs
 from autoprune.graph.groups import Kept, Layer
-from autoprune.graph.state import tensor_of
 from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
 from autoprune.reconstruction.independent import affected, solutions
 from autoprune.reconstruction.layer_fit import LayerFit
@@ -139,8 +138,8 @@ class SequentialPass:
 
     def current(self, call: LayerCall) -> LayerCall:
         """The same call with the weights that the network has now."""
-        bias = tensor_of(self.network, call.layer.bias) if call.layer.bias else None
-        return call.with_weights(tensor_of(self.network, call.layer.weight), bias)
+        bias = self.network.get_parameter(call.layer.bias) if call.layer.bias else None
+        return call.with_weights(self.network.get_parameter(call.layer.weight), bias)
 
 
 class _Chunk(FlowHandler):

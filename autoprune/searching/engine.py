@@ -139,7 +139,6 @@ class Engine:
             progress=self.progress,
         )
 
-
     @cached_property
     def bench(self) -> Bench:
         images = sum(chunk.size for chunk in self.task.chunks)

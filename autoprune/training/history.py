@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from autoprune.errors import DataError
 from autoprune.graph.groups import ChannelGraph, Role
+from autoprune.graph.state import tensor_of
 from autoprune.tensors import read_safetensors
 
 
@@ -68,7 +69,7 @@ class History:
         """The same history; DataError, naming the weight, unless it may be one of this network."""
         epochs = max(self.epochs, 1)
         for weight, dim in producer_weights(graph).items():
-            found, wanted = self.norms.get(weight), (epochs, network.get_parameter(weight).shape[dim])
+            found, wanted = self.norms.get(weight), (epochs, tensor_of(network, weight).shape[dim])
             shape = None if found is None else tuple(found.shape)
             if found is None or shape != wanted or not bool(found.isfinite().all()):
                 raise DataError(
@@ -91,7 +92,7 @@ class HistoryRecorder:
     def record(self) -> None:
         """Note the norms as they are now."""
         with torch.no_grad():
-            norms = {n: filter_norms(self.model.get_parameter(n), dim) for n, dim in self._weights.items()}
+            norms = {n: filter_norms(tensor_of(self.model, n), dim) for n, dim in self._weights.items()}
         # Not every device has float64.
         self._epochs.append({name: norm.cpu().double() for name, norm in norms.items()})
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from autoprune.criteria.history import distances, removals
 from autoprune.graph.groups import ChannelGraph, ChannelGroup, Kept, Role
 from autoprune.graph.slicing import member_sites, positions_kept
+from autoprune.graph.state import tensor_of
 from autoprune.training.history import History, filter_norms, producer_weights
 
 Remove = Literal["smaller", "larger"]
@@ -66,7 +67,7 @@ class GroupNorms:
         """Norms as they are now, summed over producers, (width,); gradients pass."""
         rows = []
         for name, index in self._places[group]:
-            norms = filter_norms(network.get_parameter(name), self._weights[name])
+            norms = filter_norms(tensor_of(network, name), self._weights[name])
             rows.append(norms[index.to(norms.device)].sum(-1))
         return torch.stack(rows).sum(0)
 

@@ -2,12 +2,12 @@
 
     python studies/compare/selection.py studies/cifar10-resnet20.toml --candidates 48 --out selection.json
 
-Candidates are drawn around the knapsack solution as the search draws them: its curves scaled by random
-factors, solved again at --macs. Each is restored on few images (the rung below the measurement) and on all,
-and measured on two halves of the validation images: accuracy, and error of the outputs, which needs no
-labels. What a measurement on one half says is compared with the accuracy on the other, both ways round:
-Spearman's correlation, and the mean accuracy of the best of --among candidates, picked by it, over many
-random choices.
+Candidates are drawn around the knapsack solution, somewhat wider than the search draws before it has learned
+anything: its curves scaled by random factors, solved again at --macs. Each is restored on few images (the
+rung below the measurement) and on all, and measured on two halves of the validation images: accuracy, and
+error of the outputs, which needs no labels. What a measurement on one half says is compared with the accuracy
+on the other, both ways round: Spearman's correlation, and the mean accuracy of the best of --among
+candidates, picked by it, over many random choices.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from records import Record
 SPREAD = 0.6
 """Standard deviation of the logarithm of the factors that scale the curves."""
 CHOICES = 20_000
+"""Random choices of --among candidates over which the picks are averaged."""
 HALVES = ("A", "B")
 Row = dict[str, dict[str, float]]
 Score = Callable[[Row, str], float]

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from autoprune.cli.choosing import Ranking
 from autoprune.cli.explain import spans
+from autoprune.searching.front import RANKINGS
 from autoprune.searching.study import read_front
 from autoprune.session import Session
 from tests.cli.conftest import Invoke
@@ -50,6 +52,21 @@ def test_a_network_can_be_chosen_by_its_output_error(document: Document, folder:
     ):
         found = document("explain", "tiny.toml", "--macs", "0.99", "--stored", "--by", by)
         assert found["trial"] == best.trial
+
+
+def test_what_is_named_outright_is_not_ranked(invoke: Invoke, tmp_path: Path) -> None:
+    for command in (
+        ("explain", "tiny.toml", "--trial", "0"),
+        ("build", "tiny.toml", "--trial", "0", "--out", tmp_path / "new"),
+        ("export", "tiny.toml", "--trial", "0", "--to", "pt2", "-o", tmp_path / "new.pt2"),
+        ("export", "tiny.toml", "--plan", tmp_path, "--to", "pt2", "-o", tmp_path / "new.pt2"),
+    ):
+        result = invoke(*command, "--by", "output-error")
+        assert result.exit_code == 2 and "leave one out" in result.stderr and not result.stdout
+
+
+def test_the_rankings_of_the_command_line_are_those_of_fronts() -> None:
+    assert [ranking.value for ranking in Ranking] == list(RANKINGS)
 
 
 def test_channels_are_listed_in_runs() -> None:

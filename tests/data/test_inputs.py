@@ -126,3 +126,11 @@ def test_loader_yields_pairs_on_the_device(dataset: Dataset[Any]) -> None:
     assert torch.equal(torch.cat([images for images, _ in batches]), X)
     images, labels = next(iter(loader(dataset, 4, "meta")))
     assert images.is_meta and labels.is_meta
+
+
+def test_inputs_by_name_are_compared_by_name() -> None:
+    x, y = torch.zeros(2, 3), torch.zeros(2, 5, 4)
+    whole = concatenate([Inputs.of({"x": x, "y": y}), Inputs.of({"y": y, "x": x})])
+    assert whole.kwargs["x"].shape == (4, 3) and whole.kwargs["y"].shape == (4, 5, 4)
+    with pytest.raises(DataError, match="got 3, 5x4 and 3, 4x5"):
+        concatenate([Inputs.of({"x": x, "y": y}), Inputs.of({"x": x, "y": y.mT})])
