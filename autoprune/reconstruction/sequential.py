@@ -29,16 +29,21 @@ from autoprune.reconstruction.lockstep import Lockstep
 from autoprune.reconstruction.targets import DenseTargets
 from autoprune.reconstruction.weights import add_constant, set_weight
 
+NEAR = 4
+"""Layers behind one that loses columns in which what it left over is worth repairing for a quick judgement:
+a candidate with one pruned group then costs the fits of a few layers, however deep its network is."""
+
 
 @reconstructions.register("sequential")
 @dataclass(frozen=True, kw_only=True)
 class Sequential(Reconstruction):
     """Least squares in order of execution on the pruned network's own inputs, residual-aware.
 
-    All layers from the first that loses columns are refitted, those that only read a disturbed input
-    too. One pass of the candidate over the calibration images. `target = "after"`: layers that feed a clamp
-    such as ReLU, and nothing else, match what passes it, in `rounds` rounds; "before": they match all. A
-    layer is fitted on at least `positions` output positions of each image (32 where none are given), or all
+    All layers from the first that loses columns are refitted, those that only read a disturbed input too;
+    with `reach`, only so many behind each that loses some. One pass of the candidate over the calibration
+    images. `target = "after"`: layers that feed a clamp such as ReLU, and nothing else, match what passes it,
+    in `rounds` rounds; "before": they match all. A layer is fitted on at least `positions` output positions
+    of each image (32 where none are given), or all
     there are; with `mirror`, on every image mirrored left to right as well, for networks to which that is an
     image of the same thing. More fit better and take longer.
     """
@@ -50,16 +55,18 @@ class Sequential(Reconstruction):
 
     target: Literal["after", "before"] = "after"
     rounds: Annotated[int, Field(ge=1)] = 2
+    reach: Annotated[int, Field(ge=0)] | None = None
     positions: Annotated[int, Field(ge=1)] | None = None
     mirror: bool = False
 
     def quick(self) -> Sequential:
-        return replace(self, rounds=1, mirror=False)
+        reach = NEAR if self.reach is None else min(NEAR, self.reach)
+        return replace(self, rounds=1, reach=reach, mirror=False)
 
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
         bench = bench if self.positions is None else bench.with_positions(self.positions)
         bench = bench.with_mirrors() if self.mirror else bench
-        layers = disturbed(bench, kept)
+        layers = disturbed(bench, kept, self.reach)
         refitted = {layer.name for layer in layers}
         for layer, solution in solutions(bench, kept):
             rows = bench.rows(layer, kept).to(solution.weight.device)
@@ -75,12 +82,14 @@ class Sequential(Reconstruction):
             )
 
 
-def disturbed(bench: Bench, kept: Kept) -> list[Layer]:
-    """Layers whose inputs change: from the first that loses columns to the last, in order."""
+def disturbed(bench: Bench, kept: Kept, reach: int | None = None) -> list[Layer]:
+    """Layers whose inputs change, in order: all from the first that loses columns, or `reach` behind each."""
     names = {layer.name for layer in affected(bench, kept)}
     layers = bench.targets.refittable
-    first = next((i for i, layer in enumerate(layers) if layer.name in names), len(layers))
-    return list(layers[first:])
+    losing = [i for i, layer in enumerate(layers) if layer.name in names]
+    ends = [len(layers) if reach is None else i + reach + 1 for i in losing]
+    chosen = {i for start, end in zip(losing, ends, strict=True) for i in range(start, end)}
+    return [layer for i, layer in enumerate(layers) if i in chosen]
 
 
 class SequentialPass:

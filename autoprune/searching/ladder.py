@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -11,10 +10,8 @@ from typing import TypeVar
 from torch import nn
 
 from autoprune.data.inputs import leading
-from autoprune.graph.groups import Layer
 from autoprune.latency import Latency
 from autoprune.reconstruction import Bench, Reconstruction
-from autoprune.reconstruction.base import POSITIONS_PER_IMAGE
 from autoprune.reconstruction.remembering import RememberingIndependent
 from autoprune.searching.evaluator import Evaluator
 from autoprune.searching.options import Task
@@ -26,16 +23,10 @@ Number = TypeVar("Number", int, float)
 PROFILE_FORWARDS = {"cpu": 5_120, "cuda": 20_480}
 """Images that the profile's output errors may cost in all: with many groups each is measured on fewer, so
 that a profile's time grows with the depth of a network and not with its square."""
-PROFILE_MACS = {"cpu": 2e13, "cuda": 2e15}
-"""MACs that they may cost where every candidate is restored as the study does it."""
-PASSES = 6
-"""What restoring and judging a candidate on few images costs, in forward passes over them, rounded up."""
 RUNG_IMAGES = 256
 """Calibration images, and unseen ones, on which the rung below the measurement restores and judges."""
 LEAST_RUNG_IMAGES = 32
 """With fewer images the profile restores independently, on the second moments of all images."""
-LEAST_SAMPLES = 4
-"""Positions per column of the widest layer below which a fit on few images says nothing of the real one."""
 RUNG_SHARE = {"cpu": 8, "cuda": 4}
 """That rung takes at most one in so many of the calibration images: it has to be cheap. On a GPU most of what
 a small pass costs does not depend on the number of images."""
@@ -47,16 +38,13 @@ MOST_OUTPUTS = 2**25
 
 @dataclass(frozen=True, kw_only=True)
 class Ladder:
-    """Makes the evaluators of one task. `readers` are the layers that read pruned channels;
-    `latency` times a network, where a trial does that."""
+    """Makes the evaluators of one task. `latency` times a network, where a trial does that."""
 
     task: Task
     bench: Bench
     reconstruction: Reconstruction
     batch_norm: bool
     data_free: bool
-    dense_macs: int
-    readers: Sequence[Layer]
     latency: Callable[[nn.Module], Latency] | None = None
 
     def measuring(self) -> Evaluator:
@@ -76,11 +64,9 @@ class Ladder:
         return self.on_few(max(1, min(RUNG_IMAGES, images)))
 
     def profiling(self) -> Evaluator:
-        """Measures the profile's output errors: as a trial would where that is affordable."""
-        cost = self._measurements * PASSES * max(self.dense_macs, 1)
-        images = min(self._profile_images, int(self._of_device(PROFILE_MACS) / cost))
-        few = images < LEAST_RUNG_IMAGES or images * POSITIONS_PER_IMAGE < LEAST_SAMPLES * self._widest
-        return self.quick() if self.data_free or few else self.on_few(images)
+        """Measures the profile's output errors: as a trial would where enough images can be afforded."""
+        few = self._profile_images < LEAST_RUNG_IMAGES
+        return self.quick() if self.data_free or few else self.on_few(self._profile_images)
 
     def on_few(self, images: int) -> Evaluator:
         """Restores candidates as the study does, but quickly, on a few calibration images."""
@@ -101,11 +87,6 @@ class Ladder:
     def _outputs(self) -> int:
         """Numbers that the network gives for one image."""
         return flat_outputs(self.task.model, self.task.probe[0].take(1)).shape[1]
-
-    @property
-    def _widest(self) -> int:
-        """Columns of the widest layer that reads pruned channels."""
-        return max(math.prod(layer.shape[1:]) for layer in self.readers)
 
     @property
     def _profile_images(self) -> int:

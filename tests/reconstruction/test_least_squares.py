@@ -185,6 +185,34 @@ def test_layers_that_end_in_a_sum_aim_at_the_sum() -> None:
         assert not make_bench(plain.model(), plain.images(8)).targets.residual
 
 
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("reach", [0, 1])
+def test_within_reach_are_so_many_layers_behind_each_that_loses_columns(network: str, reach: int) -> None:
+    small = NETWORKS[network]
+    bench = make_bench(small.model(), small.images(8))
+    for group in bench.graph.groups:
+        kept = {group.name: torch.arange(group.width - 1)}
+        everything, near = disturbed(bench, kept), disturbed(bench, kept, reach)
+        losing = [layer for layer in everything if bench.loses_columns(layer, kept)]
+        starts = [everything.index(layer) for layer in losing]
+        behind = [everything[start : start + reach + 1] for start in starts]
+        assert near == [layer for layer in everything if any(layer in part for part in behind)]
+        assert disturbed(bench, kept, len(everything)) == everything or len(losing) == 0
+
+
+def test_layers_out_of_reach_keep_their_weights() -> None:
+    small = NETWORKS["chain"]
+    bench = make_bench(small.model(), small.images(16))
+    first = bench.graph.groups[0]
+    kept = {first.name: torch.arange(first.width - 1)}
+    near, everything = disturbed(bench, kept, 0), disturbed(bench, kept)
+    assert len(near) == 1 < len(everything)
+    pruned = Slicer(bench.model, bench.graph).build(kept).eval()
+    Sequential(reach=0).restore(bench, pruned, kept)
+    for layer in everything[1:]:
+        assert pruned.get_parameter(layer.weight).equal(bench.model.get_parameter(layer.weight))
+
+
 def test_layers_before_the_first_pruned_one_stay() -> None:
     small = NETWORKS["chain"]
     bench = make_bench(small.model(), small.images(16))

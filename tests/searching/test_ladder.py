@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from autoprune.reconstruction import Sequential
+from autoprune.reconstruction.sequential import NEAR
 from autoprune.searching import attributes as attr
 from autoprune.searching.engine import Engine, rechunked
 from autoprune.searching.strategies.base import ADDITIVE, ON_FEW
@@ -47,7 +48,7 @@ def test_the_rung_restores_as_the_study_does_on_fewer_images(make_engine: MakeEn
     engine = make_engine("residual")
     images = sum(chunk.size for chunk in engine.rung.bench.chunks)
     assert images == sum(chunk.size for chunk in engine.bench.chunks) // 8
-    assert engine.rung.reconstruction == Sequential(rounds=1)
+    assert engine.rung.reconstruction == Sequential(rounds=1, reach=NEAR)
     casm = make_engine("residual", reconstruction="casm", reconstruction_options={"start": "independent"})
     assert type(casm.rung.reconstruction).__name__ == "Independent", "as CASM starts"
 
