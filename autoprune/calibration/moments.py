@@ -72,10 +72,13 @@ class Moments:
         """E[y], (groups, out)."""
         return self.target / self.count
 
-    def covariance(self, centred: bool) -> Tensor:
-        """Covariance of u when centred, else E[u u^T]: (groups, n, n)."""
-        moment = self.second / self.count
-        return moment - self.mean @ self.mean.mT if centred else moment
+    def covariance(self, centred: bool, rows: Tensor | None = None) -> Tensor:
+        """Covariance of u when centred, else E[u u^T]: (groups, n, n), or the wanted `rows` of it."""
+        second, mean = self.second, self.mean
+        if rows is not None:
+            second, mean = second[:, rows], mean[:, rows]
+        moment = second / self.count
+        return moment - mean @ self.mean.mT if centred else moment
 
     def cross_covariance(self, centred: bool) -> Tensor:
         """Covariance of u and y when centred, else E[u y^T]: (groups, n, out)."""

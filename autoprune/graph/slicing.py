@@ -10,6 +10,7 @@ import copy
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -57,12 +58,14 @@ def member_sites(graph: ChannelGraph) -> Sites:
 
 def positions_kept(size: int, members: list[tuple[str, Member]], kept: Kept) -> Tensor:
     """Sorted indices, int64, of the `size` positions of a dimension that stay."""
-    stays = torch.ones(size, dtype=torch.bool)
+    # In NumPy: a candidate asks hundreds of times, and torch's own cost per call would be seen.
+    stays = np.ones(size, dtype=np.bool_)
     for name, member in members:
         if name in kept:
-            stays[member.positions.reshape(-1)] = False
-            stays[member.kept_positions(kept[name])] = True
-    return stays.nonzero().reshape(-1)
+            positions = member.positions.numpy()
+            stays[positions.reshape(-1)] = False
+            stays[positions[kept[name].numpy()].reshape(-1)] = True
+    return torch.from_numpy(np.flatnonzero(stays))
 
 
 def layer_positions(graph: ChannelGraph, layer: Layer, kept: Kept) -> tuple[Tensor, Tensor]:
