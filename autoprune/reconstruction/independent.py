@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from autoprune.calibration.statistics import centred
 from autoprune.criteria.views import dense_weight
@@ -29,7 +29,7 @@ class Independent(Reconstruction):
 
 def solutions(bench: Bench, kept: Kept) -> list[tuple[Layer, Solution]]:
     """The refitted weight, for all output rows, of every layer that loses columns."""
-    return [(layer, _solution(bench, layer, kept)) for layer in affected(bench, kept)]
+    return [(layer, solved(bench, layer, bench.columns(layer, kept))) for layer in affected(bench, kept)]
 
 
 def affected(bench: Bench, kept: Kept) -> list[Layer]:
@@ -38,8 +38,9 @@ def affected(bench: Bench, kept: Kept) -> list[Layer]:
     return [layer for layer in known if bench.loses_columns(layer, kept) and bench.refits(layer)]
 
 
-def _solution(bench: Bench, layer: Layer, kept: Kept) -> Solution:
+def solved(bench: Bench, layer: Layer, columns: Tensor) -> Solution:
+    """The weight, for all output rows, that restores the dense layer from the kept `columns` (m,)."""
     moments = bench.statistics.moments[layer.name]
-    columns = bench.columns(layer, kept).to(moments.second.device)
     damping = for_images(bench.damping, len(columns), bench.statistics.images)
+    columns = columns.to(moments.second.device)
     return restore(dense_weight(bench.model, layer), moments, columns, centred(layer), damping)

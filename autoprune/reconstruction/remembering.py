@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from autoprune.calibration.statistics import centred
-from autoprune.criteria.views import dense_weight
 from autoprune.graph.groups import Kept, Layer
-from autoprune.linear_algebra import for_images
 from autoprune.reconstruction.base import Bench, Reconstruction
-from autoprune.reconstruction.independent import affected
-from autoprune.reconstruction.least_squares import restore
+from autoprune.reconstruction.independent import affected, solved
 from autoprune.reconstruction.weights import add_constant, set_weight
 
 
@@ -47,13 +43,6 @@ class RememberingIndependent(Reconstruction):
 
 def _solve(bench: Bench, layer: Layer, columns: Tensor) -> tuple[Tensor, Tensor | None]:
     """Weight (out, n) in the network's own type and constant (out,) in float64."""
-    moments = bench.statistics.moments[layer.name]
-    found = restore(
-        dense_weight(bench.model, layer),
-        moments,
-        columns.to(moments.second.device),
-        centred(layer),
-        for_images(bench.damping, len(columns), bench.statistics.images),
-    )
+    found = solved(bench, layer, columns)
     dtype = bench.model.get_parameter(layer.weight).dtype
     return found.weight.flatten(0, 1).to(dtype), None if found.shift is None else found.shift.flatten()
