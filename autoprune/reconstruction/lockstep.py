@@ -1,7 +1,8 @@
 """Run one forward pass per chunk of images in lockstep, so that all meet at every layer.
 
 Each chunk runs in a thread of its own, but only one thread runs at any moment, always in the same
-order: results do not depend on timing, and the memory is that of the chunks' live activations.
+order: results do not depend on timing, and the memory is that of the chunks' live activations. Chunks may
+come late: one that is not counted at the first meetings starts when the meeting before its own is over.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ import torch
 
 
 class Lockstep:
-    """`meet(index, combine)` waits until every chunk has come so far."""
+    """`meet(index, combine, count)` waits until the first `count` chunks (all, if left out) have come so far.
+
+    Counts may only rise from meeting to meeting.
+    """
 
     def __init__(self, chunks: int) -> None:
         self._chunks = chunks
@@ -36,12 +40,13 @@ class Lockstep:
         if self._failure is not None:
             raise self._failure
 
-    def meet(self, index: int, combine: Callable[[], None]) -> None:
+    def meet(self, index: int, combine: Callable[[], None], count: int | None = None) -> None:
         """`combine` runs once, in the last chunk's thread, when all have come."""
-        if index == self._chunks - 1:
+        count = self._chunks if count is None else count
+        if index == count - 1:
             combine()
         if self._chunks > 1:
-            self._pass_on(index)
+            self._pass_on(index, count)
             self._wait(index)
 
     @cached_property
@@ -64,10 +69,10 @@ class Lockstep:
         except BaseException as failure:
             self._failure = failure
         finally:
-            self._pass_on(index)
+            self._pass_on(index, self._chunks)
 
-    def _pass_on(self, index: int) -> None:
-        self._turns[(index + 1) % self._chunks].release()
+    def _pass_on(self, index: int, count: int) -> None:
+        self._turns[(index + 1) % count].release()
 
     def _wait(self, index: int) -> None:
         self._turns[index].acquire()

@@ -115,7 +115,12 @@ class SequentialPass:
     def run(self, chunks: Sequence[Inputs], lockstep: Lockstep) -> dict[str, Solution]:
         """What was solved, by layer name."""
 
+        joining = self.targets.joining
+        last = max(joining.order[layer.name] for layer in self.layers)
+
         def chunk(index: int) -> None:
+            if joining.joins[index] > last:
+                return
             handler = _Chunk(self, lockstep, index)
             with torch.no_grad(), FlowTap(self.network, self.layers, handler):
                 chunks[index].call(self.network)
@@ -137,7 +142,8 @@ class SequentialPass:
         """Solve the layer that all chunks have contributed to, and give the network its weights."""
         fit, self._fit = self._fit, None
         assert fit is not None, "a chunk has contributed before"
-        solution = fit.solve(self.damping, self.targets.images, self.rounds)
+        images = self.targets.joining.images(fit.call.layer.name)
+        solution = fit.solve(self.damping, images, self.rounds)
         call, shift = fit.call, solution.shift
         set_weight(self.network, call.layer, solution.weight)
         if shift is not None:
@@ -160,11 +166,14 @@ class _Chunk(FlowHandler):
         self.waiting: dict[str, LayerCall] = {}
 
     def on_layer(self, call: LayerCall) -> Tensor | None:
+        if not self.owner.targets.joining.takes(self.index, call.layer.name):
+            # Fitted already: this chunk comes late.
+            return call.run()
         if call.layer.name in self.owner.targets.residual:
             self.waiting[call.layer.name] = call
             return None
         self.owner.fit(call, None).add(call, self._grid(call), self._dense(call), None)
-        self.lockstep.meet(self.index, self.owner.install)
+        self._meet(call)
         return self.owner.current(call).run()
 
     def on_sum(self, branch: Branch, other: Tensor, total: Callable[[], Tensor]) -> Tensor | None:
@@ -174,8 +183,12 @@ class _Chunk(FlowHandler):
         grid = self._grid(call)
         columns = output_columns(call, other, grid)
         self.owner.fit(call, branch.affine).add(call, grid, self._dense(call), columns)
-        self.lockstep.meet(self.index, self.owner.install)
+        self._meet(call)
         return self._normalised(call, branch.affine) + other
+
+    def _meet(self, call: LayerCall) -> None:
+        count = self.owner.targets.joining.chunks(call.layer.name)
+        self.lockstep.meet(self.index, self.owner.install, count)
 
     def _dense(self, call: LayerCall) -> Tensor:
         outputs = self.owner.targets.outputs[call.layer.name, self.index]

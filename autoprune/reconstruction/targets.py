@@ -15,6 +15,7 @@ from autoprune.calibration.flow import Affine, Branch, Clamp, FlowHandler, FlowT
 from autoprune.calibration.taps import LayerCall
 from autoprune.data.inputs import Inputs
 from autoprune.graph.groups import Layer
+from autoprune.reconstruction.joining import Joining, joining
 
 SAMPLES = 12
 """A layer is fitted on so many positions per column it reads, where the images have them."""
@@ -32,13 +33,14 @@ class Cut:
 class DenseTargets:
     """Outputs per layer name and chunk, (out, columns) on the chunk's grid of positions.
 
-    For a layer in `residual`, the stored output is the residual sum that the layer's output enters.
-    `cuts` are the layers whose output (or sum) is read by a clamp and nothing else.
+    Chunks that join behind a layer have none there. For a layer in `residual`, the stored output is the
+    residual sum that the layer's output enters. `cuts` are the layers whose output (or sum) is read by a
+    clamp and nothing else.
     """
 
     layers: tuple[Layer, ...]
     positions_per_image: int | None
-    images: int
+    joining: Joining
     outputs: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     residual: set[str] = field(default_factory=set)
     cuts: dict[str, Cut] = field(default_factory=dict)
@@ -60,7 +62,8 @@ class DenseTargets:
         """Positions per image: more where a layer reads many columns, lest the fit learns them by heart."""
         if self.positions_per_image is None:
             return None
-        return max(self.positions_per_image, math.ceil(SAMPLES * call.weight[0].numel() / self.images))
+        images = self.joining.images(call.layer.name)
+        return max(self.positions_per_image, math.ceil(SAMPLES * call.weight[0].numel() / images))
 
     def known_grid(self, layer: Layer, chunk: int) -> Grid:
         return Grid(self._steps[layer.name], chunk)
@@ -89,6 +92,8 @@ class _Recorder(FlowHandler):
         self.targets.cuts.pop(branch.call.layer.name, None)
 
     def _store(self, call: LayerCall, output: Tensor) -> None:
+        if not self.targets.joining.takes(self.chunk, call.layer.name):
+            return
         columns = output_columns(call, output, self.targets.grid(call, output, self.chunk))
         # A copy: the network may go on working on this tensor in place.
         copied = columns.clone(memory_format=torch.contiguous_format)
@@ -100,7 +105,7 @@ def record_targets(
     model: nn.Module, layers: Sequence[Layer], chunks: Sequence[Inputs], positions_per_image: int | None
 ) -> DenseTargets:
     """One pass of the dense network over the calibration chunks."""
-    targets = DenseTargets(tuple(layers), positions_per_image, sum(chunk.size for chunk in chunks))
+    targets = DenseTargets(tuple(layers), positions_per_image, joining(model, layers, chunks))
     for index, inputs in enumerate(chunks):
         with FlowTap(model, layers, _Recorder(targets, index)):
             inputs.call(model)
