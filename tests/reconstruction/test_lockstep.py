@@ -101,3 +101,42 @@ def test_chunks_use_as_many_cores_as_was_set(threads: int) -> None:
         assert seen == [threads] * 3
     finally:
         torch.set_num_threads(before)
+
+
+COUNTS, JOINS = [1, 2, 2, 4], [0, 1, 3, 3]
+"""Chunks at each meeting, and each chunk's first meeting."""
+
+
+def test_late_chunks_start_when_the_meeting_before_theirs_is_over() -> None:
+    lockstep, events = Lockstep(4), list[tuple[str, int]]()
+
+    def chunk(index: int) -> None:
+        events.append(("start", index))
+        for turn in range(JOINS[index], len(COUNTS)):
+            events.append(("come", index))
+            lockstep.meet(index, lambda turn=turn: events.append(("meeting", turn)), COUNTS[turn])
+
+    for _ in range(2):
+        events.clear()
+        lockstep.run(chunk)
+        meetings = [i for i, (what, _) in enumerate(events) if what == "meeting"]
+        assert [events[i][1] for i in meetings] == [0, 1, 2, 3]
+        for turn, (start, end) in enumerate(zip([0, *meetings[:-1]], meetings, strict=True)):
+            assert [who for what, who in events[start:end] if what == "come"] == list(range(COUNTS[turn]))
+            started = [who for what, who in events[start:end] if what == "start"]
+            assert started == [who for who, join in enumerate(JOINS) if join == turn]
+
+
+@pytest.mark.parametrize("failing", [0, 1, 3])
+def test_a_failure_before_the_late_ones_have_come_ends_the_run(failing: int) -> None:
+    lockstep = Lockstep(4)
+
+    def chunk(index: int) -> None:
+        for turn in range(JOINS[index], len(COUNTS)):
+            if index == failing:
+                raise ValueError("no more memory")
+            lockstep.meet(index, lambda: None, COUNTS[turn])
+
+    with pytest.raises(ValueError, match="no more memory"):
+        lockstep.run(chunk)
+    lockstep.run(lambda index: lockstep.meet(index, lambda: None))
