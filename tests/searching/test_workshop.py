@@ -39,8 +39,8 @@ def test_only_what_changed_is_solved_again(monkeypatch: pytest.MonkeyPatch) -> N
     from autoprune.reconstruction import remembering as module
 
     solved: list[str] = []
-    original = module.restore
-    monkeypatch.setattr(module, "restore", lambda *args: solved.append("") or original(*args))
+    original = module.solved
+    monkeypatch.setattr(module, "solved", lambda *args: solved.append("") or original(*args))
     small = NETWORKS["residual"]
     bench = make_bench(small.model(), small.images(24))
     restore = RememberingIndependent()
