@@ -46,12 +46,18 @@ def total_loss(curves: Curves, counts: np.ndarray) -> float:
 
 
 def project(space: Space, curves: Curves, counts: np.ndarray) -> np.ndarray:
-    """The nearest candidate within the bounds: channels go where they cost least loss per cost saved."""
+    """The nearest candidate within the bounds: channels go where they cost least loss per cost saved.
+
+    The narrowest of all where not even that is within them, as `check_reachable` says of a budget.
+    """
     if space.excess(counts[None])[0] <= 0:
         return counts
     counts = _shrink(space, counts)
     while space.excess(counts[None])[0] > 0:
         steps = _steps(space, counts, -1)
+        if not len(steps.candidates):
+            # Costs that are counted fall with every width; a latency that was measured need not.
+            return counts
         gains = space.excess(counts[None])[0] - space.excess(steps.candidates)
         worth = steps.losses(curves, counts) / np.maximum(gains, 1e-15)
         counts = steps.candidates[int(np.argmin(np.where(gains > 0, worth, np.inf)))]

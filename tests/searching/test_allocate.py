@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -14,7 +15,7 @@ from autoprune.errors import BudgetError, ConfigError, ModelError
 from autoprune.graph import ChannelGraph, CostModel, find_groups
 from autoprune.searching.allocate import allocate, fill, project, total_loss
 from autoprune.searching.parameters import BATCH_REMOVAL, distributions, to_counts, to_parameters
-from autoprune.searching.space import Space, absolute_bounds, allowed_widths, make_space, rates_of
+from autoprune.searching.space import LATENCY, Space, absolute_bounds, allowed_widths, make_space, rates_of
 from tests.small import NETWORKS
 
 Budget = dict[str, float | int]
@@ -173,3 +174,15 @@ def test_a_candidate_survives_its_spelling_as_parameters(network: str, seed: int
     assert all(known[name]._contains(known[name].to_internal_repr(v)) for name, v in parameters.items())
     dense = dict(zip(space.names, map(int, space.dense), strict=True))
     assert rates_of(space.widths(counts), dense) == space.rates(counts)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_latency_that_no_width_reaches_gives_the_narrowest_candidate(seed: int) -> None:
+    """Measured times need not fall with the width, so the narrowest candidate may be above an aim."""
+    space = space_of("residual")
+    rng = np.random.default_rng(seed)
+    slow = replace(space, latencies=lambda counts: 10.0 + rng.uniform(0, 0.1, len(counts)))
+    aimed = slow.within({LATENCY: 5.0})
+    curves = curves_of(space, seed)
+    assert project(aimed, curves, space.dense).tolist() == space.floor.tolist()
+    assert allocate(aimed, curves).tolist() == space.floor.tolist()
