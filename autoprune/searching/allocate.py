@@ -48,7 +48,7 @@ def total_loss(curves: Curves, counts: np.ndarray) -> float:
 def project(space: Space, curves: Curves, counts: np.ndarray) -> np.ndarray:
     """The nearest candidate within the bounds: channels go where they cost least loss per cost saved.
 
-    The narrowest of all where not even that is within them, as `check_reachable` says of a budget.
+    The narrowest of all where not even that is within them: `check_reachable` refuses such a budget before.
     """
     if space.excess(counts[None])[0] <= 0:
         return counts

@@ -247,6 +247,7 @@ class Engine:
             reconstruction=self.reconstruction,
             batch_norm=self.options.batch_norm,
             data_free=self.data_free,
+            dense_macs=self.cost.dense_macs,
             latency=(lambda network: self.stopwatch.timing.whole(network)) if self.options.timed else None,
         )
 

@@ -23,6 +23,10 @@ Number = TypeVar("Number", int, float)
 PROFILE_FORWARDS = {"cpu": 5_120, "cuda": 20_480}
 """Images that the profile's output errors may cost in all: with many groups each is measured on fewer, so
 that a profile's time grows with the depth of a network and not with its square."""
+PROFILE_MACS = {"cpu": 2e13, "cuda": 2e15}
+"""MACs that they may cost where every candidate is restored as the study does it: some minutes."""
+PASSES = 4
+"""What restoring and judging such a candidate costs, in dense forward passes over its images."""
 RUNG_IMAGES = 256
 """Calibration images, and unseen ones, on which the rung below the measurement restores and judges."""
 LEAST_RUNG_IMAGES = 32
@@ -45,6 +49,7 @@ class Ladder:
     reconstruction: Reconstruction
     batch_norm: bool
     data_free: bool
+    dense_macs: int
     latency: Callable[[nn.Module], Latency] | None = None
 
     def measuring(self) -> Evaluator:
@@ -65,8 +70,10 @@ class Ladder:
 
     def profiling(self) -> Evaluator:
         """Measures the profile's output errors: as a trial would where enough images can be afforded."""
-        few = self._profile_images < LEAST_RUNG_IMAGES
-        return self.quick() if self.data_free or few else self.on_few(self._profile_images)
+        cost = self._measurements * PASSES * max(self.dense_macs, 1)
+        images = min(self._profile_images, int(self._of_device(PROFILE_MACS) / cost))
+        few = images < LEAST_RUNG_IMAGES
+        return self.quick() if self.data_free or few else self.on_few(images)
 
     def on_few(self, images: int) -> Evaluator:
         """Restores candidates as the study does, but quickly, on a few calibration images."""

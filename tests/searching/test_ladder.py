@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from autoprune.reconstruction import Sequential
+from autoprune.reconstruction.remembering import RememberingIndependent
 from autoprune.reconstruction.sequential import NEAR
 from autoprune.searching import attributes as attr
 from autoprune.searching.engine import Engine, rechunked
@@ -51,6 +53,13 @@ def test_the_rung_restores_as_the_study_does_on_fewer_images(make_engine: MakeEn
     assert engine.rung.reconstruction == Sequential(rounds=1, reach=NEAR)
     casm = make_engine("residual", reconstruction="casm", reconstruction_options={"start": "independent"})
     assert type(casm.rung.reconstruction).__name__ == "Independent", "as CASM starts"
+
+
+def test_a_profile_restores_as_the_study_does_where_that_is_affordable(make_engine: MakeEngine) -> None:
+    ladder = make_engine("residual").ladder
+    assert isinstance(ladder.profiling().reconstruction, Sequential)
+    large = replace(ladder, dense_macs=10**13)
+    assert isinstance(large.profiling().reconstruction, RememberingIndependent)
 
 
 def test_the_accuracy_before_reconstruction_is_measured_where_a_trial_joins_the_front(
