@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -13,31 +12,30 @@ from optuna import Study
 from optuna.storages import BaseStorage, InMemoryStorage
 from torch import nn
 
-from autoprune.calibration.moments import Moments
-from autoprune.calibration.statistics import OnDemand, Statistics, calibrate
 from autoprune.components import create
 from autoprune.criteria import Criterion, criteria
-from autoprune.data.inputs import Inputs, concatenate, fast_batches, leading
-from autoprune.errors import ConfigError, DataError
+from autoprune.data.inputs import Inputs, leading
+from autoprune.errors import ConfigError
 from autoprune.graph import ChannelGraph, CostModel, verified_graph
-from autoprune.graph.groups import Kept, Layer
+from autoprune.graph.groups import Kept
 from autoprune.graph.patterns import caps_of, check_patterns
 from autoprune.latency import Timer, Timing
 from autoprune.latency.shapes import LayerShapes
 from autoprune.latency.table import LatencyModel, Table
 from autoprune.progress import Progress, Silent
 from autoprune.reconstruction import Bench, Reconstruction, reconstructions
+from autoprune.searching.calibrating import Calibration, rechunked
 from autoprune.searching.evaluator import Evaluator, Metric, checked
 from autoprune.searching.front import Dense, Front, Point
 from autoprune.searching.gradients import Labelled, self_labelled
 from autoprune.searching.ladder import Ladder
+from autoprune.searching.learning import Learning
 from autoprune.searching.metrics import Accuracy, scale_of
 from autoprune.searching.options import Options, Task
-from autoprune.searching.packing import moment_bytes
 from autoprune.searching.profile import Profile, make_profile
-from autoprune.searching.recovering import Recoverer, load_trained, study_history
+from autoprune.searching.recovering import load_trained
 from autoprune.searching.running import Run, never
-from autoprune.searching.sharing import MOST_BYTES, Sharing, shared_moments, shared_profile, shared_table
+from autoprune.searching.sharing import Sharing, shared_profile, shared_table
 from autoprune.searching.space import Space, make_space
 from autoprune.searching.stopwatch import Stopwatch
 from autoprune.searching.stored import read_place
@@ -45,18 +43,11 @@ from autoprune.searching.strategies import Problem, Strategy, strategies
 from autoprune.searching.study import finished, front_of, open_study
 from autoprune.searching.workshop import BenchWorkshop
 from autoprune.storing.artifacts import Artifacts, artifacts_of
-from autoprune.storing.claims import Claims
 from autoprune.storing.storages import open_storage
-from autoprune.training.data import TrainingData
-from autoprune.training.history import History
-from autoprune.training.recording import record_history
-from autoprune.training.recoveries import Trained, recoveries
+from autoprune.training.recoveries import Trained
 from autoprune.versions import versions
 
 __all__ = ["Engine", "Options", "Task"]
-
-MOST_CHUNKS = 32
-"""Parts of the calibration images that go through the network side by side, each in a thread of its own."""
 
 
 class Engine:
@@ -82,12 +73,7 @@ class Engine:
     def check(self) -> None:
         """AutopruneError for what can be known before long work: groups, budget, training data, artifacts."""
         _ = self.space
-        if self.options.trains or self.options.needs_history:
-            self.artifacts.check()
-        if self.options.trains:
-            _ = self._training_data()
-        if self.task.history is not None:
-            self.task.history.check(self.task.model, self.graph, "the history of [model]")
+        self.learning.check()
 
     @cached_property
     def graph(self) -> ChannelGraph:
@@ -141,89 +127,33 @@ class Engine:
 
     @cached_property
     def bench(self) -> Bench:
-        images = sum(chunk.size for chunk in self.task.chunks)
+        calibration = Calibration(
+            task=self.task,
+            graph=self.graph,
+            damping=self.options.damping,
+            sharing=self.sharing,
+            progress=self.progress,
+        )
+        in_trials = self.reconstruction.needs_images or strategies[self.options.strategy].assesses
         # Without second moments nothing below can look at images by mistake.
-        moments = {} if self.data_free else OnDemand(self._moments)
-        statistics = Statistics(moments, self.options.damping, images)
-        return Bench(self.task.model, self.graph, statistics, self.task.chunks, self.options.damping)
+        return calibration.bench(looks=not self.data_free, in_trials=in_trials)
 
     @cached_property
     def sharing(self) -> Sharing:
         """What the workers of the study make once for all."""
         return Sharing(self.storage, lambda: self.study, self.artifacts, self.progress)
 
-    def _moments(self) -> Mapping[str, Moments]:
-        """Shared where trials read them: they may be large, and calibration is one pass."""
-        strategy, layers = strategies[self.options.strategy], self._readers
-        in_trials = self.reconstruction.needs_images or strategy.assesses
-        if not in_trials or moment_bytes(layers) > MOST_BYTES:
-            return self._calibrated()
-        images = sum(chunk.size for chunk in self.task.chunks)
-        return self.sharing.get(shared_moments(self._calibrated, layers, self.task.device, images=images))
-
-    def _calibrated(self) -> Mapping[str, Moments]:
-        batches = [part for chunk in self.task.chunks for part in fast_batches(chunk)]
-        with self.progress.stage("calibrate", sum(batch.size for batch in batches)) as stage:
-            return calibrate(
-                self.task.model,
-                self._readers,
-                batches,
-                damping=self.options.damping,
-                progress=stage.advance,
-            ).moments
-
-    @property
-    def _readers(self) -> list[Layer]:
-        """Layers that read pruned channels, in order of execution."""
-        names = {layer.name for group in self.graph.groups for layer in self.graph.consumers(group)}
-        return [layer for layer in self.graph.layers if layer.name in names]
-
     @cached_property
-    def recoverer(self) -> Recoverer:
-        """Trains candidates; only where the recovery does."""
-        options = self.options
-        return Recoverer(
-            name=options.recovery,
-            recovery=create(recoveries, options.recovery, options.recovery_options),
-            model=self.task.model,
+    def learning(self) -> Learning:
+        return Learning(
+            task=self.task,
+            options=self.options,
             graph=self.graph,
-            data=self._training_data(),
-            settings=options.training,
-            metric=self.task.metric,
-            restored=self.evaluator.build,
-            history=lambda: self.history,
+            study=lambda: self.study,
             artifacts=self.artifacts,
-            seed=options.seed,
+            restored=lambda kept: self.evaluator.build(kept),
             progress=self.progress,
         )
-
-    @cached_property
-    def history(self) -> History:
-        """Of the dense network's training: as given, or recorded once in the study's first search."""
-        claims = Claims(self.study, self.progress.message)
-        history = study_history(claims, self.artifacts, lambda: self.task.history or self._recorded())
-        return history.check(self.task.model, self.graph, "the history of the study")
-
-    def _recorded(self) -> History:
-        options = self.options
-        return record_history(
-            self.task.model,
-            self.graph,
-            data=self._training_data(),
-            settings=options.training,
-            epochs=options.history_epochs,
-            seed=options.seed,
-            progress=self.progress,
-        )
-
-    def _training_data(self) -> TrainingData:
-        if self.task.training is None:
-            raise DataError(
-                f"recovery '{self.options.recovery}', criterion '{self.options.criterion}': wanted "
-                "labelled training images, got none; use a dataset with a training split, or pass training."
-            )
-        settings = self.options.training
-        return TrainingData.of(self.task.training, images=settings.images, workers=settings.workers)
 
     @cached_property
     def reconstruction(self) -> Reconstruction:
@@ -270,7 +200,7 @@ class Engine:
                 options.batch_removal,
                 seed=options.seed,
                 images=[sum(inputs.size for inputs in part) for part in (task.chunks, task.probe)],
-                history=self.history.fingerprint if self.criterion.needs_history else None,
+                history=self.learning.history.fingerprint if self.criterion.needs_history else None,
             )
         )
 
@@ -285,7 +215,7 @@ class Engine:
                 self.options.batch_removal,
                 judge.error,
                 seed=self.options.seed,
-                history=self.history.norms if self.criterion.needs_history else None,
+                history=self.learning.history.norms if self.criterion.needs_history else None,
                 progress=stage.advance,
             )
 
@@ -418,11 +348,3 @@ def _check_labels(strategy: str, metric: Metric) -> None:
             f"'{scale_of(metric).name}'; pass a labelled validation loader that is judged by accuracy, or "
             "choose another strategy."
         )
-
-
-def rechunked(chunks: Sequence[Inputs]) -> list[Inputs]:
-    """The same images in chunks of nearly equal size, each such that a forward pass of it is fast."""
-    whole = concatenate(chunks)
-    count = min(len(fast_batches(whole)), MOST_CHUNKS)
-    edges = [round(whole.size * i / count) for i in range(count + 1)]
-    return [whole.slice(start, stop).channels_last() for start, stop in pairwise(edges)]

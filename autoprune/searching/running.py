@@ -22,10 +22,11 @@ from autoprune.searching import attributes as attr
 from autoprune.searching.allocate import project
 from autoprune.searching.evaluator import Evaluator, Measurement
 from autoprune.searching.front import UNITS
+from autoprune.searching.learning import Learning
 from autoprune.searching.options import Options, Task
 from autoprune.searching.parameters import BATCH_REMOVAL, distributions, to_counts
 from autoprune.searching.profile import Profile
-from autoprune.searching.recovering import Record, Recoverer
+from autoprune.searching.recovering import Record
 from autoprune.searching.space import Space, by_name
 from autoprune.searching.strategies import Strategy
 from autoprune.searching.study import finished, front_of
@@ -78,7 +79,7 @@ class Parts(Protocol):
     def strategy(self) -> Strategy: ...
 
     @property
-    def recoverer(self) -> Recoverer: ...
+    def learning(self) -> Learning: ...
 
     def trained(self, number: int) -> Trained | None: ...
 
@@ -222,7 +223,7 @@ class Run:
             return kept, self.engine.evaluator.measure(kept, joins), {}
         parent = self.engine.strategy.parent(finished(self.study))
         start = None if parent is None else self.engine.trained(parent)
-        trained, record = self.engine.recoverer.recover(trial, kept, start)
+        trained, record = self.engine.learning.recoverer.recover(trial, kept, start)
         measured = self.engine.evaluator.measure_trained(trained.network, trained.kept, joins)
         return trained.kept, measured, record
 

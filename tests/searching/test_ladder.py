@@ -12,7 +12,7 @@ from autoprune.reconstruction import Sequential
 from autoprune.reconstruction.remembering import RememberingIndependent
 from autoprune.reconstruction.sequential import NEAR
 from autoprune.searching import attributes as attr
-from autoprune.searching.engine import Engine, rechunked
+from autoprune.searching.engine import Engine
 from autoprune.searching.strategies.base import ADDITIVE, ON_FEW
 from autoprune.searching.study import finished
 
@@ -71,14 +71,6 @@ def test_the_accuracy_before_reconstruction_is_measured_where_a_trial_joins_the_
     assert outside, "most trials of a long search do not join"
     for point in outside:
         assert any(p.accuracy >= point.accuracy and p.macs <= point.macs for p in front)
-
-
-def test_chunks_hold_the_same_images_in_order(make_engine: MakeEngine) -> None:
-    chunks = make_engine("residual").task.chunks
-    whole = chunks[0].tensors[0]
-    again = rechunked([part for chunk in chunks for part in chunk.split(1, least=5)])
-    assert sum(chunk.size for chunk in again) == len(whole)
-    assert again[0].tensors[0].equal(whole[: again[0].size])
 
 
 def test_targets_are_aimed_at_and_no_others(make_engine: MakeEngine) -> None:

@@ -125,10 +125,11 @@ def test_a_given_history_is_used_and_another_refused(make_engine: MakeEngine, tm
     messages: list[str] = []
     given.progress.message = messages.append  # type: ignore[method-assign]
     given.search(trials=1)
-    assert messages == [] and given.history.epochs == 1
+    assert messages == [] and given.learning.history.epochs == 1
     plain.progress.message = messages.append  # type: ignore[method-assign]
     plain.search(trials=1)
-    assert len(messages) == 1 and "recording one over 2 epochs" in messages[0] and plain.history.epochs == 2
+    assert len(messages) == 1 and "recording one over 2 epochs" in messages[0]
+    assert plain.learning.history.epochs == 2
     other = History({"0.0.weight": torch.ones(1, 3)})
     with pytest.raises(DataError, match=r"history of \[model\]"):
         trainable(make_engine(training=TRAINING, **HBFP), "chain", other).check()

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import optuna
@@ -17,6 +18,7 @@ from optuna.storages import InMemoryStorage
 
 from autoprune.errors import StudyError
 from autoprune.searching import attributes as attr
+from autoprune.searching import calibrating
 from autoprune.searching import engine as engine_module
 from autoprune.searching.engine import Engine
 from autoprune.searching.front import Front
@@ -38,17 +40,17 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was computed, in order: calibrations and profiles."""
     found: list[str] = []
 
-    def noted(name: str) -> None:
-        function = getattr(engine_module, name)
+    def noted(module: ModuleType, name: str) -> None:
+        function = getattr(module, name)
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             found.append(name)
             return function(*args, **kwargs)
 
-        monkeypatch.setattr(engine_module, name, wrapper)
+        monkeypatch.setattr(module, name, wrapper)
 
-    noted("calibrate")
-    noted("make_profile")
+    noted(calibrating, "calibrate")
+    noted(engine_module, "make_profile")
     return found
 
 
@@ -101,7 +103,7 @@ def test_second_moments_are_kept_only_where_trials_read_them(
 def test_second_moments_that_are_large_are_not_kept(
     make_engine: MakeEngine, path: str, made: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "MOST_BYTES", 1000)
+    monkeypatch.setattr(calibrating, "MOST_BYTES", 1000)
     whole = make_engine(trials=4).search()
     made.clear()
     make_engine(storage=path, trials=2).search()

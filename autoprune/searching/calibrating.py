@@ -1,0 +1,74 @@
+"""Calibration images put to use: the chunks they pass through the network in, and their second moments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from autoprune.calibration.moments import Moments
+from autoprune.calibration.statistics import OnDemand, Statistics, calibrate
+from autoprune.data.inputs import Inputs, concatenate, fast_batches
+from autoprune.graph import ChannelGraph
+from autoprune.graph.groups import Layer
+from autoprune.progress import Progress
+from autoprune.reconstruction import Bench
+from autoprune.searching.options import Task
+from autoprune.searching.packing import moment_bytes
+from autoprune.searching.sharing import MOST_BYTES, Sharing, shared_moments
+
+MOST_CHUNKS = 32
+"""Parts of the calibration images that go through the network side by side, each in a thread of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """One pass of a task's calibration images through its network, shared by the workers of its study."""
+
+    task: Task
+    graph: ChannelGraph
+    damping: float
+    sharing: Sharing
+    progress: Progress
+
+    def bench(self, *, looks: bool, in_trials: bool) -> Bench:
+        """What reconstructions work on; calibrates when second moments are first read.
+
+        `looks`: something reads images; without it there are no second moments. `in_trials`: trials read
+        them, so that it is worth sharing them.
+        """
+        moments = OnDemand(self._shared if in_trials else self._made) if looks else {}
+        statistics = Statistics(moments, self.damping, self.images)
+        return Bench(self.task.model, self.graph, statistics, self.task.chunks, self.damping)
+
+    @property
+    def images(self) -> int:
+        return sum(chunk.size for chunk in self.task.chunks)
+
+    def _shared(self) -> Mapping[str, Moments]:
+        """They may be large: those that take longer to read than to make are not shared."""
+        layers = self._readers
+        if moment_bytes(layers) > MOST_BYTES:
+            return self._made()
+        return self.sharing.get(shared_moments(self._made, layers, self.task.device, images=self.images))
+
+    def _made(self) -> Mapping[str, Moments]:
+        batches = [part for chunk in self.task.chunks for part in fast_batches(chunk)]
+        with self.progress.stage("calibrate", self.images) as stage:
+            return calibrate(
+                self.task.model, self._readers, batches, damping=self.damping, progress=stage.advance
+            ).moments
+
+    @property
+    def _readers(self) -> list[Layer]:
+        """Layers that read pruned channels, in order of execution."""
+        names = {layer.name for group in self.graph.groups for layer in self.graph.consumers(group)}
+        return [layer for layer in self.graph.layers if layer.name in names]
+
+
+def rechunked(chunks: Sequence[Inputs]) -> list[Inputs]:
+    """The same images in chunks of nearly equal size, each such that a forward pass of it is fast."""
+    whole = concatenate(chunks)
+    count = min(len(fast_batches(whole)), MOST_CHUNKS)
+    edges = [round(whole.size * i / count) for i in range(count + 1)]
+    return [whole.slice(start, stop).channels_last() for start, stop in pairwise(edges)]
