@@ -6,6 +6,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from autoprune.models.checking import check_model
 from autoprune.progress import Progress
 from autoprune.searching.engine import Engine, Options, Task
 from autoprune.searching.front import Front
-from autoprune.searching.metrics import find_metric
+from autoprune.searching.metrics import LabelledMetric, find_metric, name_of
 from autoprune.session import pick_device
 from autoprune.storing.artifacts import open_artifacts
 from autoprune.storing.storages import open_storage
@@ -170,15 +171,40 @@ def _task(
         if not callable(evaluate):
             raise ConfigError(f"evaluate must be a function of the model, got {type(evaluate).__name__}.")
         return Task(
-            name=name, model=model, chunks=chunks, probe=chunks, metric=evaluate,
+            name=name,
+            model=model,
+            chunks=chunks,
+            probe=chunks,
+            metric=_in_eval_mode(evaluate),
             fingerprints={"model": fingerprint(model), "data": fingerprint_of(chunks)},
         )
     assert validation is not None
     found = judged(validation, device)
     return Task(
-        name=name, model=model, chunks=chunks, probe=found.inputs, metric=found,
+        name=name,
+        model=model,
+        chunks=chunks,
+        probe=found.inputs,
+        metric=found,
         fingerprints={"model": fingerprint(model), "data": fingerprint_of([*chunks, *found.inputs])},
     )
+
+
+def _in_eval_mode(evaluate: Callable[[nn.Module], float]) -> Callable[[nn.Module], float]:
+    """The user's function, which may leave the network in training mode: its statistics would move."""
+    if isinstance(evaluate, LabelledMetric):
+        return evaluate
+
+    @wraps(evaluate)
+    def judge(network: nn.Module) -> float:
+        try:
+            return evaluate(network.eval())
+        finally:
+            network.eval()
+
+    # A callable object has no name of its own to wrap.
+    judge.__name__ = name_of(evaluate)
+    return judge
 
 
 def _device(model: nn.Module, device: str | torch.device | None) -> torch.device:

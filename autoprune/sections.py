@@ -118,7 +118,7 @@ class SearchConfig(Section):
     budget: BudgetConfig = BudgetConfig()
     multiple_of: Count = 1
     min_kept: Fraction = 0.05
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     criterion: Name = "second-moment"
     criterion_options: dict[str, Any] = {}
     batch_removal: Annotated[tuple[Count, ...], Field(strict=False, min_length=1)] = (1, 2, 4)

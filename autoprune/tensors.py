@@ -1,13 +1,19 @@
-"""Tensors from files of others: numbers and their names, nothing that runs."""
+"""Tensors from files of others, numbers and their names, nothing that runs; and the precision of ours."""
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import wraps
+from typing import Any, ParamSpec, TypeGuard, TypeVar
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def read_safetensors(content: bytes) -> dict[str, Tensor]:
@@ -25,3 +31,20 @@ def is_plain(value: Any) -> TypeGuard[Tensor]:
     if not isinstance(value, Tensor) or value.is_nested:
         return False
     return value.layout is torch.strided and not value.is_meta
+
+
+def in_own_precision(function: Callable[P, R]) -> Callable[P, R]:
+    """The function with automatic mixed precision off, whatever is on around the call.
+
+    Second moments and what is solved with them need the precision that the network's tensors have.
+    """
+
+    @wraps(function)
+    def outside(*args: P.args, **kwargs: P.kwargs) -> R:
+        with ExitStack() as stack:
+            for device in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(device):
+                    stack.enter_context(torch.autocast(device, enabled=False))
+            return function(*args, **kwargs)
+
+    return outside

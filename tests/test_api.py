@@ -18,7 +18,7 @@ import autoprune
 from autoprune.errors import AutopruneError, BudgetError, ConfigError, DataError, ModelError, StudyError
 from autoprune.graph import count_macs
 from autoprune.searching.engine import Engine
-from tests.small import NETWORKS, Residual
+from tests.small import NETWORKS, Residual, relative_error
 
 SMALL = NETWORKS["residual"]
 IMAGES = SMALL.images(32)
@@ -229,3 +229,81 @@ def test_an_unwritable_storage_is_refused_first(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StudyError, match="cannot be"):
         search(storage=str(tmp_path / "file" / "s.journal"), calibration=None)
+
+
+def test_a_function_that_leaves_the_network_in_training_mode_changes_nothing() -> None:
+    def careless(network: nn.Module) -> float:
+        assert not network.training
+        found = quality(network)
+        network.train()
+        return found
+
+    plain, found = search(), search(evaluate=careless)
+    assert [point.output_error for point in found.trials] == [point.output_error for point in plain.trials]
+    assert not found.best(macs=0.9).build().training
+
+
+@pytest.mark.parametrize("answer", [None, "high", torch.ones(3)])
+def test_an_evaluation_that_gives_no_number_is_an_error(answer: object) -> None:
+    with pytest.raises(DataError, match="must be one number"):
+        search(evaluate=lambda network: answer)
+
+
+@pytest.mark.parametrize(("labels", "said"), [([5, 0], "below 5"), ([0, -1], "from 0 on")])
+def test_labels_that_are_no_classes_are_an_error(labels: list[int], said: str) -> None:
+    batches = [(UNSEEN[:2], torch.tensor(labels))]
+    with pytest.raises(DataError, match=said):
+        search(evaluate=None, validation=batches)
+
+
+def test_validation_images_that_the_network_cannot_read_are_an_error() -> None:
+    with pytest.raises(DataError, match="must run on the validation inputs"):
+        search(evaluate=None, validation=[(UNSEEN[:, :2], torch.zeros(len(UNSEEN), dtype=torch.long))])
+
+
+def test_targets_that_no_candidate_reaches_are_an_error() -> None:
+    with pytest.raises(ConfigError, match="targets of strategy 'knapsack' must be reachable"):
+        search(strategy_options={"targets": [0.001, 0.002]}, min_kept=0.2)
+
+
+def test_a_seed_that_no_generator_takes_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="seed"):
+        search(seed=2**40)
+
+
+def test_mixed_precision_around_a_search_does_not_reach_it() -> None:
+    model = SMALL.model()
+    plain = search(model)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = search(model, evaluate=lambda network: 1.0)
+        built = found.trials[2].build()
+    assert [point.output_error for point in found.trials] == [point.output_error for point in plain.trials]
+    assert relative_error(built, plain.trials[2].build(), UNSEEN) < 1e-6
+
+
+class Noting(Residual):
+    """Keeps a feature map and a list of them on itself, as for a visualisation."""
+
+    features: Tensor | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.features = self.stem(x)
+        self.seen = [*self.seen[-1:], self.features]
+        return super().forward(x)
+
+
+def test_a_forward_may_keep_feature_maps_on_its_module() -> None:
+    torch.manual_seed(0)
+    model = Noting().eval()
+    front = search(model)
+    assert model.features is None and model.seen == []
+    assert front.best(macs=0.9).build()(UNSEEN).isfinite().all()
+
+
+def test_mirrors_for_small_models_of_cached_activations_are_an_error() -> None:
+    with pytest.raises(ConfigError, match="scope"):
+        search(reconstruction="casm", reconstruction_options={"mirror": True})

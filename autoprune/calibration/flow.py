@@ -135,7 +135,9 @@ class FlowTap(LayerTap):
         same = isinstance(left, Tensor) and isinstance(right, Tensor) and left.shape == right.shape
         pairs = [(self._find(left), right), (self._find(right), left)]
         branches = [(branch, other) for branch, other in pairs if branch is not None and self._waits(branch)]
-        if not same or not branches:
+        # One layer on both sides, such as y + y or bn(y) + y: what is added is no shortcut.
+        orders = [branch.order for branch, _ in pairs if branch is not None]
+        if not same or not branches or len(set(orders)) < len(orders):
             for branch, _ in pairs:
                 if branch is not None:
                     self._used(branch)
@@ -174,6 +176,12 @@ class FlowTap(LayerTap):
     def _used(self, branch: Branch) -> None:
         self._read.add((branch.call.layer.name, branch.summed))
         self._flow.on_use(branch)
+
+    def returned(self, output: Any) -> None:
+        """The pass gives this back: whoever called reads it."""
+        for value in pytree.tree_leaves(output):
+            if (branch := self._find(value)) is not None:
+                self._used(branch)
 
     def __exit__(self, *details: Any) -> None:
         leave: Callable[..., None] = super().__exit__  # torch gives it no types

@@ -119,7 +119,7 @@ def build(
 
 def check_reconstruction(name: str | None, settings: list[str]) -> dict[str, Any]:
     """Options of --reconstruct; ConfigError for what no reconstruction knows."""
-    from autoprune.components import check_options
+    from autoprune.components import create
     from autoprune.reconstruction import reconstructions
 
     if name is None:
@@ -127,7 +127,7 @@ def check_reconstruction(name: str | None, settings: list[str]) -> dict[str, Any
             raise ConfigError("--set gives options to --reconstruct NAME; name one.")
         return {}
     options = dict(read_option(text) for text in settings)
-    check_options(reconstructions, name, options)
+    create(reconstructions, name, options)
     return options
 
 

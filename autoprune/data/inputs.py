@@ -14,6 +14,9 @@ from autoprune.errors import DataError
 FAST_LEAST = 16
 """Samples in one of the `fast_batches`, however large each is."""
 
+IMAGE_DIMS = (4, 5)
+"""Dimensions of a batch of images, and of volumes or clips."""
+
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
@@ -61,6 +64,11 @@ class Inputs:
         return tuple(tuple(value.shape[1:]) for value in (*self.args, *named))
 
     @property
+    def has_images(self) -> bool:
+        """Whether `mirrored` changes anything."""
+        return any(value.ndim in IMAGE_DIMS for value in self.tensors)
+
+    @property
     def size(self) -> int:
         """Number of samples."""
         return len(self.tensors[0])
@@ -96,8 +104,17 @@ class Inputs:
         return self.map(lambda x: x.contiguous(memory_format=layout) if x.ndim == 4 else x)
 
     def mirrored(self) -> Inputs:
-        """The same inputs with every image (channels, height, width) mirrored left to right."""
-        return self.map(lambda x: x.flip(3) if x.ndim == 4 else x)
+        """The same inputs with every image (channels, height, width) mirrored left to right, volumes too, and
+        what has an image's height and width beside one, such as a mask."""
+        sizes = {value.shape[-2:] for value in self.tensors if value.ndim in IMAGE_DIMS}
+        return self.map(lambda x: x.flip(-1) if x.ndim > 2 and x.shape[-2:] in sizes else x)
+
+    def where(self, chosen: Tensor, other: Inputs) -> Inputs:
+        """The samples of `other` where `chosen` (samples,) is true, these elsewhere."""
+        pairs = zip(self.tensors, other.tensors, strict=True)
+        mixed = [_where(chosen.to(mine.device), theirs, mine) for mine, theirs in pairs]
+        named = dict(zip(self.kwargs, mixed[len(self.args) :], strict=True))
+        return Inputs(tuple(mixed[: len(self.args)]), named)
 
     def call(self, model: nn.Module) -> Any:
         """The model's answer to these inputs."""
@@ -151,6 +168,10 @@ def concatenate(batches: Sequence[Inputs]) -> Inputs:
         )
     args = tuple(torch.cat(parts) for parts in zip(*(batch.args for batch in batches), strict=True))
     return Inputs(args, {name: torch.cat([batch.kwargs[name] for batch in batches]) for name in first.kwargs})
+
+
+def _where(chosen: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    return torch.where(chosen.reshape(-1, *[1] * (no.ndim - 1)), yes, no)
 
 
 def _spelled(shapes: Sequence[Sequence[int]]) -> str:

@@ -44,6 +44,30 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = flag
 
 
+@contextmanager
+def unnoted(model: nn.Module) -> Iterator[None]:
+    """What a forward notes on its modules inside is forgotten: a trace's tensors hold no values."""
+    before = [(module, dict(vars(module)), _containers(module)) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, attributes, containers in before:
+            vars(module).clear()
+            vars(module).update(attributes)
+            for kept, entries in containers:
+                kept.clear()
+                kept.update(entries) if isinstance(kept, dict) else kept.extend(entries)
+
+
+def _containers(module: nn.Module) -> list[tuple[Any, Any]]:
+    """The module's own dicts and lists, with copies of what they hold."""
+    values = [value for name, value in vars(module).items() if not hasattr(_BARE, name)]
+    return [(value, value.copy()) for value in values if type(value) in (dict, list)]
+
+
+_BARE = nn.Module()
+
+
 def named_state(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers, each under the first name it is found by (a tied tensor has several)."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
@@ -60,7 +84,7 @@ def aliases(model: nn.Module) -> dict[str, str]:
 def capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> Program:
     """Trace `model` in eval mode. The model is not changed; a forward that fails is a ModelError."""
     try:
-        with evaluation_mode(model), warnings.catch_warnings(), unlogged():
+        with evaluation_mode(model), unnoted(model), warnings.catch_warnings(), unlogged():
             warnings.simplefilter("ignore")
             program = _exported(model, args, dict(kwargs or {}))
     except Exception as error:

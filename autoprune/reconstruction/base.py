@@ -70,7 +70,12 @@ class Bench:
         return self._other("positions", positions, lambda: replace(self, positions_per_image=positions))
 
     def with_mirrors(self) -> Bench:
-        """The same bench with every calibration image mirrored left to right as well; made once."""
+        """The same bench with every calibration image mirrored left to right as well; made once.
+
+        Itself where the inputs are no images.
+        """
+        if not self.chunks[0].has_images:
+            return self
         return self._other("mirrors", 1, lambda: replace(self, chunks=self._and_mirrors()))
 
     def _and_mirrors(self) -> list[Inputs]:
@@ -97,7 +102,8 @@ class Bench:
         return all(isinstance(tensor_of(self.model, name), nn.Parameter) for name in names)
 
     def loses_columns(self, layer: Layer, kept: Kept) -> bool:
-        return len(self._positions(layer, 1, kept)) < layer.shape[1]
+        dim = 0 if layer.kind is LayerKind.CONV_TRANSPOSE else 1
+        return len(self._positions(layer, dim, kept)) < layer.shape[dim]
 
     def _positions(self, layer: Layer, dim: int, kept: Kept) -> Tensor:
         return positions_kept(layer.shape[dim], self._sites.get((layer.weight, dim), []), kept)

@@ -42,6 +42,10 @@ class Sample:
     dense: Tensor
     other: Tensor | None
 
+    def to(self, dtype: torch.dtype) -> Sample:
+        other = None if self.other is None else self.other.to(dtype)
+        return Sample(self.inputs.to(dtype), self.dense.to(dtype), other)
+
 
 @dataclass(frozen=True)
 class Behind:
@@ -101,11 +105,12 @@ def _round(
 
 def _pull(now: Solution, samples: Sequence[Sample], behind: Behind) -> tuple[Tensor, Tensor]:
     """E[r u^T] (groups, out, n) and E[r] (groups, out, 1) of the residue r in units of the layer's output."""
-    dtype = samples[0].inputs.dtype
+    # Sums over columns overflow in half precision.
+    dtype = torch.promote_types(samples[0].inputs.dtype, torch.float32)
     weight = (behind.scale * now.weight).to(dtype)
     constant = behind.shift if now.shift is None else behind.shift + behind.scale * now.shift.unsqueeze(-1)
     cross, total, count = torch.zeros_like(now.weight), torch.zeros_like(behind.shift), 0
-    for sample in samples:
+    for sample in (sample.to(dtype) for sample in samples):
         given = constant.to(dtype) if sample.other is None else sample.other + constant.to(dtype)
         left = residue(sample.dense, torch.baddbmm(given, weight, sample.inputs), behind.clamp)
         cross += torch.bmm(left, sample.inputs.mT)

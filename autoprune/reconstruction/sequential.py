@@ -8,6 +8,7 @@ such as ReLU alone reads the result, only what passes it has to fit (see `rectif
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
@@ -22,7 +23,7 @@ from autoprune.calibration.taps import LayerCall
 from autoprune.data.inputs import Inputs
 from autoprune.graph.groups import Kept, Layer
 from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
-from autoprune.reconstruction.independent import affected, solutions
+from autoprune.reconstruction.independent import solutions
 from autoprune.reconstruction.layer_fit import LayerFit
 from autoprune.reconstruction.least_squares import Solution
 from autoprune.reconstruction.lockstep import Lockstep
@@ -83,13 +84,19 @@ class Sequential(Reconstruction):
 
 
 def disturbed(bench: Bench, kept: Kept, reach: int | None = None) -> list[Layer]:
-    """Layers whose inputs change, in order: all from the first that loses columns, or `reach` behind each."""
-    names = {layer.name for layer in affected(bench, kept)}
-    layers = bench.targets.refittable
-    losing = [i for i, layer in enumerate(layers) if layer.name in names]
-    ends = [len(layers) if reach is None else i + reach + 1 for i in losing]
-    chosen = {i for start, end in zip(losing, ends, strict=True) for i in range(start, end)}
-    return [layer for i, layer in enumerate(layers) if i in chosen]
+    """Layers whose inputs change, in order: all from the first that loses columns, or `reach` behind each.
+
+    One that loses columns itself is among them where it can be refitted; those behind it are in any case.
+    """
+    refittable = {layer.name for layer in bench.targets.refittable}
+    found, left = [], -1.0
+    for layer in bench.graph.layers:
+        if bench.loses_columns(layer, kept):
+            left = math.inf if reach is None else reach + (layer.name in refittable)
+        if layer.name in refittable and left > 0:
+            found.append(layer)
+            left -= 1
+    return found
 
 
 class SequentialPass:

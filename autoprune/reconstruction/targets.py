@@ -72,6 +72,8 @@ class DenseTargets:
 class _Recorder(FlowHandler):
     def __init__(self, targets: DenseTargets, chunk: int) -> None:
         self.targets, self.chunk = targets, chunk
+        # Layers that something other than a clamp reads, in their sum or before it.
+        self._used: set[str] = set()
 
     def on_layer(self, call: LayerCall) -> Tensor:
         output = call.run()
@@ -86,9 +88,11 @@ class _Recorder(FlowHandler):
         return summed
 
     def on_clamp(self, branch: Branch, clamp: Clamp) -> None:
-        self.targets.cuts[branch.call.layer.name] = Cut(clamp, branch.affine)
+        if branch.call.layer.name not in self._used:
+            self.targets.cuts[branch.call.layer.name] = Cut(clamp, branch.affine)
 
     def on_use(self, branch: Branch) -> None:
+        self._used.add(branch.call.layer.name)
         self.targets.cuts.pop(branch.call.layer.name, None)
 
     def _store(self, call: LayerCall, output: Tensor) -> None:
@@ -107,6 +111,6 @@ def record_targets(
     """One pass of the dense network over the calibration chunks."""
     targets = DenseTargets(tuple(layers), positions_per_image, joining(model, layers, chunks))
     for index, inputs in enumerate(chunks):
-        with FlowTap(model, layers, _Recorder(targets, index)):
-            inputs.call(model)
+        with FlowTap(model, layers, _Recorder(targets, index)) as tap:
+            tap.returned(inputs.call(model))
     return targets

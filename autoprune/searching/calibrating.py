@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from torch import nn
+
+from autoprune.calibration.interleaving import interleaves
 from autoprune.calibration.moments import Moments
 from autoprune.calibration.statistics import OnDemand, Statistics, calibrate
 from autoprune.data.inputs import Inputs, concatenate, fast_batches
@@ -66,9 +69,14 @@ class Calibration:
         return [layer for layer in self.graph.layers if layer.name in names]
 
 
-def rechunked(chunks: Sequence[Inputs]) -> list[Inputs]:
-    """The same images in chunks of nearly equal size, each such that a forward pass of it is fast."""
+def rechunked(chunks: Sequence[Inputs], model: nn.Module) -> list[Inputs]:
+    """The same images in chunks of nearly equal size, each such that a forward pass of it is fast.
+
+    One chunk where passes of several would get into each other's way (see `interleaves`).
+    """
     whole = concatenate(chunks)
     count = min(len(fast_batches(whole)), MOST_CHUNKS)
+    if count > 1 and not interleaves(model, whole.take(1), whole.slice(whole.size - 1, whole.size)):
+        count = 1
     edges = [round(whole.size * i / count) for i in range(count + 1)]
     return [whole.slice(start, stop).channels_last() for start, stop in pairwise(edges)]

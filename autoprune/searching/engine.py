@@ -15,8 +15,9 @@ from torch import nn
 from autoprune.components import create
 from autoprune.criteria import Criterion, criteria
 from autoprune.data.inputs import Inputs, leading
-from autoprune.errors import ConfigError
+from autoprune.errors import ConfigError, DataError
 from autoprune.graph import ChannelGraph, CostModel, verified_graph
+from autoprune.graph.capture import first_line
 from autoprune.graph.groups import Kept
 from autoprune.graph.patterns import caps_of, check_patterns
 from autoprune.latency import Timer, Timing
@@ -30,7 +31,7 @@ from autoprune.searching.front import Dense, Front, Point
 from autoprune.searching.gradients import Labelled, self_labelled
 from autoprune.searching.ladder import Ladder
 from autoprune.searching.learning import Learning
-from autoprune.searching.metrics import Accuracy, scale_of
+from autoprune.searching.metrics import Accuracy, LabelledMetric, scale_of
 from autoprune.searching.options import Options, Task
 from autoprune.searching.profile import Profile, make_profile
 from autoprune.searching.recovering import load_trained
@@ -44,6 +45,7 @@ from autoprune.searching.study import finished, front_of, open_study
 from autoprune.searching.workshop import BenchWorkshop
 from autoprune.storing.artifacts import Artifacts, artifacts_of
 from autoprune.storing.storages import open_storage
+from autoprune.tensors import in_own_precision
 from autoprune.training.recoveries import Trained
 from autoprune.versions import versions
 
@@ -64,15 +66,16 @@ class Engine:
     ) -> None:
         options.check_names()
         _check_labels(options.strategy, task.metric)
-        self.task = replace(task, chunks=rechunked(task.chunks))
+        self.task = replace(task, chunks=rechunked(task.chunks, task.model))
         self.options, self.progress = options, progress or Silent()
         self._make_timing = make_timing
         self.artifacts = artifacts or artifacts_of(storage)
         self.storage = storage if isinstance(storage, BaseStorage) else open_storage(storage)
 
+    @in_own_precision
     def check(self) -> None:
         """AutopruneError for what can be known before long work: groups, budget, training data, artifacts."""
-        _ = self.space
+        strategies[self.options.strategy].check(self.space, self.options.strategy_options)
         self.learning.check()
 
     @cached_property
@@ -260,6 +263,7 @@ class Engine:
             timed_on=self.stopwatch.here() if self.options.timed else None,
         )
 
+    @in_own_precision
     def prepare(self) -> Study:
         """The study, with what its workers share made already: curves and the candidates it starts with.
 
@@ -274,6 +278,7 @@ class Engine:
             Run(self, self.study).start()
         return self.study
 
+    @in_own_precision
     def search(
         self,
         trials: int | None = None,
@@ -298,11 +303,13 @@ class Engine:
         front = front_of(self.study)
         return replace(front, trials=[replace(point, builder=self.build) for point in front.trials])
 
+    @in_own_precision
     def build(self, point: Point) -> nn.Module:
         """The pruned network of a finished trial, restored in closed form or read as it was trained."""
         trained = self.trained(point.trial)
         return self.evaluator.build(dict(point.kept.items())) if trained is None else trained.network
 
+    @in_own_precision
     def rebuild(self, point: Point, reconstruction: str, options: Mapping[str, Any]) -> nn.Module:
         """The point's channels restored in another way than the study's; ConfigError for a trained one."""
         if self.trained(point.trial) is not None:
@@ -326,10 +333,23 @@ class Engine:
             macs=cost.dense_macs,
             params=cost.dense_params,
             bytes=cost.dense_bytes,
-            accuracy=checked(self.task.metric(self.task.model)),
+            accuracy=self._dense_accuracy(),
             latency_ms=None if latency is None else latency.ms,
             latency_spread_ms=None if latency is None else latency.spread_ms,
         )
+
+    def _dense_accuracy(self) -> float:
+        metric = self.task.metric
+        try:
+            return checked(metric(self.task.model))
+        except RuntimeError as error:
+            # An error within a function of the user's is the user's to see as it is.
+            if not isinstance(metric, LabelledMetric):
+                raise
+            raise DataError(
+                f"the network must run on the validation inputs, got {type(error).__name__}: "
+                f"{first_line(error)}; they need the shape and type of the calibration inputs."
+            ) from error
 
     def _labelled(self, images: int) -> Sequence[Labelled]:
         if self.task.labelled is not None:

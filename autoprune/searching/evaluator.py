@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from autoprune.data.inputs import Inputs
 from autoprune.errors import DataError
@@ -143,9 +143,14 @@ def leads(part: Sequence[Inputs], whole: Sequence[Inputs]) -> bool:
     )
 
 
-def checked(value: float) -> float:
+def checked(value: Any) -> float:
     """A metric must be a finite number."""
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError):
+        shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
+        came = f"{type(value).__name__}{shape}"
+        raise DataError(f"the metric must be one number (higher is better), got {came}.") from None
     if not number == number or abs(number) == float("inf"):
         raise DataError(f"the metric must be a finite number (higher is better), got {number}.")
     return number

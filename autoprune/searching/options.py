@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from autoprune.components import check_options
+from autoprune.components import check_options, create
 from autoprune.config import TrainingConfig
 from autoprune.criteria import criteria
 from autoprune.data.inputs import Inputs
@@ -73,7 +73,8 @@ class Options:
             raise ConfigError(unknown_name("objective", self.objective, OBJECTIVES))
         check_options(criteria, self.criterion, self.criterion_options)
         check_options(strategies, self.strategy, self.strategy_options)
-        check_options(reconstructions, self.reconstruction, self.reconstruction_options)
+        # Made, for options may contradict each other.
+        create(reconstructions, self.reconstruction, self.reconstruction_options)
         check_options(recoveries, self.recovery, self.recovery_options)
 
     def identity(self) -> dict[str, Any]:

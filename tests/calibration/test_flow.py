@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from autoprune.calibration.flow import Branch, FlowHandler, FlowTap
 from autoprune.calibration.taps import LayerCall, LayerTap
+from autoprune.data.inputs import Inputs
 from autoprune.graph import find_groups
+from autoprune.reconstruction.targets import DenseTargets, record_targets
 from tests.small import NETWORKS
 
 
@@ -64,3 +66,66 @@ def test_residual_sums_are_found_behind_their_batch_norm_also_in_place() -> None
     nn.init.zeros_(plain.b2[1].weight), nn.init.zeros_(plain.b2[1].bias)  # type: ignore[index,union-attr]
     with FlowTap(model, layers, watcher):
         torch.testing.assert_close(model(images), plain(images))
+
+
+class Twice(nn.Module):
+    """One layer on both sides of a sum, with or without its norm; or read beside and behind it."""
+
+    def __init__(self, join: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.a, self.b, self.norm = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 1), nn.BatchNorm2d(6)
+        self.head, self.join = nn.Conv2d(6, 4, 1), join
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.a(x))
+        y = self.b(x)
+        output: Tensor = self.head(self.join(x, y, self.norm(y)))
+        return output
+
+
+def targets_of(model: nn.Module) -> DenseTargets:
+    images = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    layers = find_groups(model.eval(), (images[:1],)).layers
+    return record_targets(model, layers, [Inputs((images,))], None)
+
+
+def read_behind(x: Tensor, y: Tensor, normed: Tensor) -> Tensor:
+    total = y + x
+    gate = torch.sigmoid(y)
+    return torch.relu(total) * gate
+
+
+def read_last(x: Tensor, y: Tensor, normed: Tensor) -> Tensor:
+    total = torch.relu(y + x)
+    return total * torch.sigmoid(y)
+
+
+@pytest.mark.parametrize("join", [lambda x, y, n: y + y, lambda x, y, n: n + y, lambda x, y, n: y + n])
+def test_a_layer_is_no_shortcut_of_its_own(join: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    assert "b" not in targets_of(Twice(join)).residual
+
+
+@pytest.mark.parametrize("join", [read_behind, read_last])
+def test_what_a_gate_reads_too_is_not_read_by_its_clamp_alone(
+    join: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> None:
+    targets = targets_of(Twice(join))
+    assert "b" in targets.residual and "b" not in targets.cuts
+
+
+class Returned(nn.Module):
+    """Gives back its features before the clamp as well, in a dict or in a tuple."""
+
+    def __init__(self, features: bool) -> None:
+        super().__init__()
+        self.a, self.b, self.features = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 1), features
+
+    def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
+        y = self.a(x)
+        out: Tensor = self.b(torch.relu(y))
+        return {"out": out, "features": y} if self.features else out
+
+
+@pytest.mark.parametrize("features", [False, True])
+def test_what_a_network_returns_is_read(features: bool) -> None:
+    assert ("a" in targets_of(Returned(features)).cuts) is not features

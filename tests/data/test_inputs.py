@@ -134,3 +134,26 @@ def test_inputs_by_name_are_compared_by_name() -> None:
     assert whole.kwargs["x"].shape == (4, 3) and whole.kwargs["y"].shape == (4, 5, 4)
     with pytest.raises(DataError, match="got 3, 5x4 and 3, 4x5"):
         concatenate([Inputs.of({"x": x, "y": y}), Inputs.of({"x": x, "y": y.mT})])
+
+
+def test_volumes_and_masks_are_mirrored_with_their_images() -> None:
+    images, mask, numbers = torch.randn(2, 3, 4, 6), torch.rand(2, 4, 6), torch.randn(2, 6, 4)
+    found = Inputs((images,), {"mask": mask, "numbers": numbers}).mirrored()
+    assert found.args[0].equal(images.flip(3)) and found.kwargs["mask"].equal(mask.flip(2))
+    assert found.kwargs["numbers"].equal(numbers)
+    volumes = torch.randn(2, 3, 5, 4, 6)
+    assert Inputs((volumes,)).mirrored().args[0].equal(volumes.flip(4))
+
+
+def test_sequences_have_no_mirror() -> None:
+    tokens = Inputs((torch.randn(2, 7, 4),))
+    assert not tokens.has_images and tokens.mirrored().args[0].equal(tokens.args[0])
+
+
+def test_samples_of_two_batches_mix() -> None:
+    one, other = (
+        Inputs((torch.zeros(3, 2),), {"k": torch.zeros(3)}),
+        Inputs((torch.ones(3, 2),), {"k": torch.ones(3)}),
+    )
+    found = one.where(torch.tensor([True, False, True]), other)
+    assert found.args[0].tolist() == [[1, 1], [0, 0], [1, 1]] and found.kwargs["k"].tolist() == [1, 0, 1]

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from autoprune.components import create
 from autoprune.data.inputs import Inputs
+from autoprune.errors import ModelError
 from autoprune.graph import Slicer
 from autoprune.reconstruction import Bench, reconstructions
 from autoprune.reconstruction.casm.fit import batches
-from autoprune.reconstruction.casm.images import mirrored
+from autoprune.reconstruction.casm.images import flipped
 from autoprune.reconstruction.casm.replay import Cache, Calls, advance, replay
 from autoprune.reconstruction.casm.trace import Trace, record_trace
 from tests.small import NETWORKS, make_bench, random_kept, relative_error
@@ -149,7 +150,79 @@ def test_every_image_is_seen_before_one_is_seen_again() -> None:
 
 def test_mirrored_images_are_the_images_or_their_mirror() -> None:
     images = torch.arange(64.0).reshape(8, 1, 2, 4)
-    found = mirrored(Inputs((images,)), torch.Generator().manual_seed(0)).args[0]
+    found = flipped(Inputs((images,)), torch.Generator().manual_seed(0)).args[0]
     same = [bool(a.equal(b)) for a, b in zip(found, images, strict=True)]
     turned = [bool(a.equal(b.flip(2))) for a, b in zip(found, images, strict=True)]
     assert any(same) and any(turned) and all(a or b for a, b in zip(same, turned, strict=True))
+
+
+class Framed(nn.Module):
+    """Rows that are not one per image along the first dimension: frames in the batch, or tokens first."""
+
+    def __init__(self, tokens_first: bool) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Linear(6, 12), nn.Linear(12, 10), nn.Linear(10, 4)
+        self.tokens_first = tokens_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        images = len(x)
+        x = x.transpose(0, 1) if self.tokens_first else x.flatten(0, 1)
+        x = torch.relu(self.b(torch.relu(self.a(x))))
+        x = x.mean(0) if self.tokens_first else x.unflatten(0, (images, -1)).mean(1)
+        head: Tensor = self.head(x)
+        return head
+
+
+@pytest.mark.parametrize("tokens_first", [True, False])
+def test_images_need_not_lie_along_the_first_dimension_one_row_each(tokens_first: bool) -> None:
+    torch.manual_seed(0)
+    model, images = Framed(tokens_first).eval(), torch.randn(96, 5, 6)
+    bench = make_bench(model, images)
+    kept = random_kept(bench.graph, 0.5)
+    closed = relative_error(restored(bench, kept, "sequential"), model, images)
+    # Of another size than the rows of an image, and of the same one.
+    for batch in (16, 5):
+        found = restored(bench, kept, scope="group", steps=80, batch=batch, learning_rate=3e-3)
+        assert relative_error(found, model, images) < closed
+
+
+class InPlace(nn.Module):
+    """Works on the outputs of its layers in place, as far as a training of it allows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Conv2d(3, 12, 3), nn.Conv2d(12, 10, 3), nn.Linear(10, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.b(torch.relu_(self.a(x)))
+        y *= 0.5
+        head: Tensor = self.head(torch.relu_(y).mean((2, 3)))
+        return head
+
+
+@pytest.mark.parametrize("target", ["before", "after"])
+@pytest.mark.parametrize("scope", ["group", "network"])
+def test_networks_that_work_in_place_can_be_trained(scope: str, target: str) -> None:
+    torch.manual_seed(0)
+    model, images = InPlace().eval(), torch.randn(64, 3, 10, 10)
+    bench = make_bench(model, images)
+    kept = random_kept(bench.graph, 0.5)
+    closed = restored(bench, kept, "sequential")
+    found = restored(bench, kept, scope=scope, target=target, steps=5, batch=16)
+    assert not found.state_dict()["a.weight"].equal(closed.state_dict()["a.weight"])
+
+
+class Untrainable(InPlace):
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.b(torch.relu(self.a(x))))
+        y *= 0.5
+        head: Tensor = self.head(y.mean((2, 3)))
+        return head
+
+
+def test_a_network_whose_gradients_its_own_forward_destroys_is_an_error() -> None:
+    torch.manual_seed(0)
+    model, images = Untrainable().eval(), torch.randn(64, 3, 10, 10)
+    bench = make_bench(model, images)
+    with pytest.raises(ModelError, match="in place"):
+        restored(bench, random_kept(bench.graph, 0.5), scope="network", steps=2, batch=16)

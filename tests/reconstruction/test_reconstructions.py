@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from autoprune.components import create
 from autoprune.graph import Slicer
 from autoprune.reconstruction import Bench, Sequential, reconstructions
+from autoprune.reconstruction.sequential import disturbed
 from tests.small import NETWORKS, duplicate_channel, make_bench, random_kept, relative_error
 
 METHODS = list(reconstructions)
@@ -192,3 +193,39 @@ def restored_by(method: Sequential, bench: Bench, kept: dict[str, Tensor]) -> di
     sliced = Slicer(bench.model, bench.graph).build(kept)
     method.restore(bench, sliced, kept)
     return sliced.state_dict()
+
+
+class Upsampling(nn.Module):
+    """Its first group is read by a transposed convolution, or by one that runs twice: neither is refitted."""
+
+    def __init__(self, transposed: bool) -> None:
+        super().__init__()
+        self.a, self.c, self.head = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(12, 12, 3), nn.Linear(12, 5)
+        self.b = nn.ConvTranspose2d(16, 12, 2, 2) if transposed else nn.Conv2d(16, 12, 3)
+        self.transposed = transposed
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.a(x))
+        y = torch.relu(self.b(x))
+        y = y if self.transposed else y + torch.relu(self.b(x.flip(2)))
+        head: Tensor = self.head(torch.relu(self.c(y)).mean((2, 3)))
+        return head
+
+
+@pytest.mark.parametrize("transposed", [True, False])
+@pytest.mark.parametrize(("reach", "names"), [(None, ["c", "head"]), (1, ["c"]), (0, [])])
+@torch.no_grad()
+def test_layers_behind_one_that_cannot_be_refitted_are(
+    transposed: bool, reach: int | None, names: list[str]
+) -> None:
+    torch.manual_seed(0)
+    model, images = Upsampling(transposed).double(), torch.randn(64, 3, 8, 8, dtype=torch.float64)
+    bench = make_bench(model, images)
+    kept = {**bench.graph.all_kept(), "a": torch.arange(8)}
+    assert [layer.name for layer in disturbed(bench, kept, reach)] == names
+    errors = []
+    for within in (0, reach):
+        sliced = Slicer(model, bench.graph).build(kept)
+        Sequential(reach=within).restore(bench, sliced, kept)
+        errors.append(relative_error(sliced, model, images))
+    assert errors[1] < errors[0] if names else errors[1] == errors[0]

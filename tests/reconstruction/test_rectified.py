@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -98,3 +99,19 @@ def test_cuts_are_the_layers_that_a_clamp_alone_reads() -> None:
     assert found["separable"].cuts["0.0"].clamp == Clamp(0.0, 6.0)
     assert found["separable"].cuts["0.0"].affine is not None
     assert set(found["tokens"].cuts) == set(), "GELU is no clamp"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@torch.no_grad()
+def test_sums_of_a_half_precision_network_do_not_overflow(dtype: torch.dtype) -> None:
+    small = NETWORKS["chain"]
+    model, images = small.model(), small.images(256) * 40
+    errors = []
+    for precision in (torch.float32, dtype):
+        mine, seen = copy.deepcopy(model).to(precision), images.to(precision)
+        bench = make_bench(mine, seen)
+        kept = random_kept(bench.graph, 0.6)
+        sliced = Slicer(mine, bench.graph).build(kept)
+        Sequential(rounds=3).restore(bench, sliced, kept)
+        errors.append(relative_error(sliced, mine, seen))
+    assert errors[1] == pytest.approx(errors[0], rel=0.1)

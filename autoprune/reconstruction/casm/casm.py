@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import nn
 
 from autoprune.data.inputs import concatenate
+from autoprune.errors import ConfigError
 from autoprune.graph.groups import Kept, Layer
 from autoprune.layout import training_layout
 from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
@@ -57,6 +58,13 @@ class Casm(Reconstruction):
     train: Literal["both", "consumer"] = "both"
     mirror: bool = False
     seed: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.mirror and self.scope == "group":
+            raise ConfigError(
+                "option 'mirror' of reconstruction 'casm' needs scope = \"network\": small models learn "
+                "from cached activations, which are not mirrored; set the scope, or leave mirror out."
+            )
 
     def quick(self) -> Reconstruction:
         return reconstructions[self.start]().quick()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from autoprune.errors import ModelError
 from autoprune.reconstruction.casm.images import Batch, Images
 from autoprune.reconstruction.casm.replay import Seen, in_order, replay
 from autoprune.reconstruction.casm.trace import Trace
@@ -44,8 +44,9 @@ class Fitter:
 
     def _seen(self, wanted: Tensor, terms: list[Tensor]) -> Seen:
         def seen(call: int, output: Tensor) -> None:
-            # At once, for the pass may go on working on the output in place.
-            terms.append(F.mse_loss(output, wanted) / self._variances[call])
+            # At once, for the pass may go on working on the output in place; and in two steps, for
+            # mse_loss would keep the output itself for its gradient.
+            terms.append((output - wanted).square().mean() / self._variances[call])
 
         return seen
 
@@ -76,11 +77,22 @@ class Fitter:
         optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.steps)
         for index in batches(self.images.size, self.batch, schedule.steps, generator):
-            loss = self.loss(self.images.varied(index, generator))
             optimizer.zero_grad()
-            torch.autograd.backward(loss)
+            _backward(self.loss(self.images.varied(index, generator)))
             optimizer.step()
             decay.step()
+
+
+def _backward(loss: Tensor) -> None:
+    try:
+        torch.autograd.backward(loss)
+    except RuntimeError as error:
+        if "inplace operation" not in str(error):
+            raise
+        raise ModelError(
+            "the network cannot be trained: its forward works in place on a tensor that a gradient needs; "
+            "write that operation out of place, or use reconstruction 'sequential'."
+        ) from error
 
 
 def own_storage(parameters: Sequence[nn.Parameter]) -> None:

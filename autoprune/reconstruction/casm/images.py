@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.data.inputs import Inputs
-from autoprune.reconstruction.casm.replay import Cache, Seen, in_order, replay
+from autoprune.reconstruction.casm.replay import Cache, Seen, by_image, image_dim, in_order, replay
 from autoprune.reconstruction.casm.trace import Trace
 from autoprune.reconstruction.casm.windows import Target, Window
 
@@ -38,13 +38,12 @@ class Images(Protocol):
 class CachedImages:
     """Activations above a window and the dense targets, kept for all images."""
 
-    def __init__(self, inputs: Inputs, cache: Cache, wanted: dict[int, Tensor]) -> None:
+    def __init__(self, inputs: Inputs, cache: Cache, wanted: Cache) -> None:
         self.inputs, self.cache, self.wanted = inputs, cache, wanted
         self.size = inputs.size
 
     def batch(self, index: Tensor) -> Batch:
-        wanted = {call: values[index.to(values.device)] for call, values in self.wanted.items()}
-        return Batch(self.inputs.select(index), self.cache.rows(index), wanted)
+        return Batch(self.inputs.select(index), self.cache.rows(index), self.wanted.rows(index))
 
     def varied(self, index: Tensor, generator: torch.Generator) -> Batch:
         return self.batch(index)
@@ -69,32 +68,37 @@ class LiveImages:
 
     def varied(self, index: Tensor, generator: torch.Generator) -> Batch:
         inputs = self.inputs.select(index)
-        return self._batch(mirrored(inputs, generator) if self.mirror else inputs)
+        return self._batch(flipped(inputs, generator) if self.mirror else inputs)
 
     def _batch(self, inputs: Inputs) -> Batch:
         outputs = targets_of(self.dense, self.trace, self.window, inputs, {})
         return Batch(inputs, {}, outputs)
 
 
-def mirrored(inputs: Inputs, generator: torch.Generator) -> Inputs:
-    """Each image (channels, height, width) mirrored left to right with probability one half."""
-    flip = torch.rand(inputs.size, generator=generator) < 0.5
-    return inputs.map(lambda x: torch.where(_column(flip, x), x.flip(3), x) if x.dim() == 4 else x)
-
-
-def _column(flip: Tensor, x: Tensor) -> Tensor:
-    return flip.to(x.device)[:, None, None, None]
+def flipped(inputs: Inputs, generator: torch.Generator) -> Inputs:
+    """Each image mirrored left to right with probability one half."""
+    return inputs.where(torch.rand(inputs.size, generator=generator) < 0.5, inputs.mirrored())
 
 
 def dense_targets(
     dense: nn.Module, trace: Trace, cache: Cache, inputs: Inputs, window: Window, batch: int
-) -> dict[int, Tensor]:
+) -> Cache:
     """The dense network's outputs at the window's targets for all images, by call number."""
     parts = [
         targets_of(dense, trace, window, inputs.select(index), cache.rows(index))
         for index in in_order(inputs.size, batch)
     ]
-    return {target.call: torch.cat([part[target.call] for part in parts]) for target in window.targets}
+    found = Cache(layout=cache.layout)
+    for call in (target.call for target in window.targets):
+        key = trace.calls[call].writes[0].key
+        dim = image_dim(trace, key)
+        # Images need not lie along the first dimension, nor be one row there: folded frames, tokens first.
+        if dim is None:
+            found.shared[call] = parts[0][call]
+        else:
+            found.tensors[call] = torch.cat([by_image(trace, key, part[call], dim) for part in parts])
+            found.dims[call] = dim
+    return found
 
 
 @torch.no_grad()

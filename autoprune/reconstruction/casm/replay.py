@@ -172,9 +172,9 @@ def advance(network: nn.Module, trace: Trace, cache: Cache, inputs: Inputs, cut:
             parts[key].append(objects[key].detach())
     later = Cache(cut, layout=cache.layout)
     for key, values in parts.items():
-        dim = _image_dim(trace, key)
+        dim = image_dim(trace, key)
         if dim is not None:
-            later.tensors[key] = torch.cat([_by_image(trace, key, value, dim) for value in values])
+            later.tensors[key] = torch.cat([by_image(trace, key, value, dim) for value in values])
             later.dims[key] = dim
         else:
             later.shared[key] = values[0].clone()
@@ -187,11 +187,12 @@ def in_order(images: int, batch: int) -> Iterator[Tensor]:
         yield torch.arange(start, min(start + batch, images))
 
 
-def _image_dim(trace: Trace, key: int) -> int | None:
+def image_dim(trace: Trace, key: int) -> int | None:
     """The dimension that images lie along; None for what is the same for all."""
     return next((dim for dim, grown in enumerate(trace.growth[key]) if grown > 0), None)
 
 
-def _by_image(trace: Trace, key: int, value: Tensor, dim: int) -> Tensor:
+def by_image(trace: Trace, key: int, value: Tensor, dim: int) -> Tensor:
+    """A tensor with images along `dim`, perhaps several rows of each, as (images, rows per image, ...)."""
     first = value.movedim(dim, 0)
     return first.reshape(-1, trace.growth[key][dim], *first.shape[1:])

@@ -2,7 +2,7 @@
 
 from autoprune.searching.metrics.base import LabelledMetric, metrics
 from autoprune.searching.metrics.classification import Accuracy
-from autoprune.searching.metrics.own import OwnMetric, find_metric, scale_of
+from autoprune.searching.metrics.own import OwnMetric, find_metric, name_of, scale_of
 from autoprune.searching.metrics.regression import R2
 from autoprune.searching.metrics.segmentation import MeanIoU, PixelAccuracy
 
@@ -15,5 +15,6 @@ __all__ = [
     "PixelAccuracy",
     "find_metric",
     "metrics",
+    "name_of",
     "scale_of",
 ]

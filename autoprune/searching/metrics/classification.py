@@ -20,6 +20,7 @@ class Accuracy(LabelledMetric):
     """
 
     scale = ACCURACY
+    _greatest = 0
 
     def check_labels(self, labels: Tensor, images: int) -> None:
         if labels.dim() != 1 or len(labels) != images or labels.is_floating_point():
@@ -30,10 +31,19 @@ class Accuracy(LabelledMetric):
                 f"labels must be integers of shape ({images},), got {labels.dtype} {tuple(labels.shape)}; "
                 f"{advice}"
             )
+        least, greatest = int(labels.min()), int(labels.max())
+        if least < 0:
+            raise DataError(f"labels must be classes from 0 on, got {least}; leave such images out.")
+        self._greatest = max(self._greatest, greatest)
 
     def statistic(self, output: Any, labels: Tensor) -> Tensor:
         if not isinstance(output, Tensor) or output.dim() != 2:
             raise wrong_output(output, "accuracy needs outputs of shape (batch, classes)")
+        if self._greatest >= output.shape[1]:
+            raise DataError(
+                f"labels must be below {output.shape[1]}, the number of the network's outputs, got "
+                f"{self._greatest}; check that network and data set belong together."
+            )
         return torch.stack([(output.argmax(1) == labels).sum(), labels.new_tensor(len(labels))])
 
     def value(self, total: Tensor) -> float:

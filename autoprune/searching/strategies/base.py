@@ -113,11 +113,17 @@ class Problem:
         """What candidates aim at, in units of the space's objective: these shares of the dense cost, as far
         as they are reachable, and the bound."""
         space = self.space
-        least, dense = space.objectives(np.stack([space.floor, space.dense])).tolist()
+        least, dense = ends_of(space)
         bound = space.bounds.get(space.objective, dense)
         aims = [dense * share if isinstance(dense, float) else round(dense * share) for share in shares]
         inside = [aim for aim in aims if least <= aim < bound]
         return sorted({*inside, bound} if bound < dense else {*inside} or {dense})
+
+
+def ends_of(space: Space) -> tuple[float, float]:
+    """The space's objective of its narrowest candidate and of the dense network."""
+    least, dense = space.objectives(np.stack([space.floor, space.dense])).tolist()
+    return least, dense
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +139,10 @@ class Strategy(Component, ABC):
     """Whether it asks the workshop to `assess` candidates, which reads the second moments."""
 
     problem: Problem
+
+    @classmethod
+    def check(cls, space: Space, options: Mapping[str, Any]) -> None:
+        """ConfigError where options ask for what the space does not hold; before any long work."""
 
     def warm_start(self) -> list[Parameters]:
         """Candidates to evaluate first: the knapsack front, so that any sampler starts from it."""

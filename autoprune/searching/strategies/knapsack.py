@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,9 +13,11 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field
 
+from autoprune.errors import ConfigError
 from autoprune.searching.allocate import allocate
 from autoprune.searching.parameters import BATCH_REMOVAL, Parameters, to_counts, to_parameters
-from autoprune.searching.strategies.base import ON_FEW, Problem, Strategy, Tried, strategies
+from autoprune.searching.space import Space
+from autoprune.searching.strategies.base import ON_FEW, Problem, Strategy, Tried, ends_of, strategies
 from autoprune.searching.strategies.experience import Experience, Key
 from autoprune.searching.strategies.proposing import Proposer
 from autoprune.searching.surrogate import Surrogate
@@ -50,6 +52,20 @@ class Knapsack(Strategy):
     _experiences: WeakKeyDictionary[Study, Experience] = field(
         default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
     )
+
+    @classmethod
+    def check(cls, space: Space, options: Mapping[str, Any]) -> None:
+        targets = options.get("targets", ())
+        # A latency is known only once a table of it has been measured.
+        if not targets or space.objective == "latency":
+            return
+        least, dense = ends_of(space)
+        if max(targets) * dense < least:
+            raise ConfigError(
+                f"the targets of strategy 'knapsack' must be reachable: {least / dense:.1%} of the "
+                f"{space.objective} stay at least, got {', '.join(f'{share:.1%}' for share in targets)}; aim "
+                "higher, or lower min_kept."
+            )
 
     def aims(self) -> list[float]:
         return self.problem.targets(sorted(self.targets)) if self.targets else super().aims()
