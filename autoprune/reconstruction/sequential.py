@@ -44,9 +44,9 @@ class Sequential(Reconstruction):
     with `reach`, only so many behind each that loses some. One pass of the candidate over the calibration
     images. `target = "after"`: layers that feed a clamp such as ReLU, and nothing else, match what passes it,
     in `rounds` rounds; "before": they match all. A layer is fitted on at least `positions` output positions
-    of each image (32 where none are given), or all
-    there are; with `mirror`, on every image mirrored left to right as well, for networks to which that is an
-    image of the same thing. More fit better and take longer.
+    of each image (32 where none are given, more of fewer than 2,048 images), or all there are; with `mirror`,
+    on every image mirrored left to right as well, for networks to which that is an image of the same thing.
+    More fit better and take longer.
     """
 
     citation = (

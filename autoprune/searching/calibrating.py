@@ -16,12 +16,20 @@ from autoprune.graph import ChannelGraph
 from autoprune.graph.groups import Layer
 from autoprune.progress import Progress
 from autoprune.reconstruction import Bench
+from autoprune.reconstruction.base import POSITIONS_PER_IMAGE
 from autoprune.searching.options import Task
 from autoprune.searching.packing import moment_bytes
 from autoprune.searching.sharing import MOST_BYTES, Sharing, shared_moments
 
 MOST_CHUNKS = 32
 """Parts of the calibration images that go through the network side by side, each in a thread of its own."""
+
+FIT_SAMPLES = 2**16
+"""Output positions of all images together that a layer is fitted on, where they have as many: fewer images
+than 2,048 are looked at more closely, which costs no more than 2,048 would."""
+
+TARGET_BYTES = 2 * 2**30
+"""What the dense network's float32 outputs there may take in all for that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +50,8 @@ class Calibration:
         """
         moments = OnDemand(self._shared if in_trials else self._made) if looks else {}
         statistics = Statistics(moments, self.damping, self.images)
-        return Bench(self.task.model, self.graph, statistics, self.task.chunks, self.damping)
+        positions = positions_per_image(self.graph.layers, self.images)
+        return Bench(self.task.model, self.graph, statistics, self.task.chunks, self.damping, positions)
 
     @property
     def images(self) -> int:
@@ -67,6 +76,13 @@ class Calibration:
         """Layers that read pruned channels, in order of execution."""
         names = {layer.name for group in self.graph.groups for layer in self.graph.consumers(group)}
         return [layer for layer in self.graph.layers if layer.name in names]
+
+
+def positions_per_image(layers: Sequence[Layer], images: int) -> int:
+    """Where a sequential reconstruction looks at each of so many images: the fewer they are, the closer."""
+    channels = sum(layer.shape[0] for layer in layers)
+    samples = min(FIT_SAMPLES, TARGET_BYTES // (4 * max(channels, 1)))
+    return max(POSITIONS_PER_IMAGE, samples // images)
 
 
 def rechunked(chunks: Sequence[Inputs], model: nn.Module) -> list[Inputs]:
