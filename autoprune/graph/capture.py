@@ -54,13 +54,14 @@ def unnoted(model: nn.Module) -> Iterator[None]:
         for module, attributes, containers in before:
             vars(module).clear()
             vars(module).update(attributes)
-            for kept, entries in containers:
-                kept.clear()
-                kept.update(entries) if isinstance(kept, dict) else kept.extend(entries)
+            for container, entries in containers:
+                container.clear()
+                fill = container.update if isinstance(container, dict) else container.extend
+                fill(entries)
 
 
 def _containers(module: nn.Module) -> list[tuple[Any, Any]]:
-    """The module's own dicts and lists, with copies of what they hold."""
+    """The dicts and lists that its class has added to a module, with copies of what they hold."""
     values = [value for name, value in vars(module).items() if not hasattr(_BARE, name)]
     return [(value, value.copy()) for value in values if type(value) in (dict, list)]
 
