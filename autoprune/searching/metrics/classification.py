@@ -31,6 +31,8 @@ class Accuracy(LabelledMetric):
                 f"labels must be integers of shape ({images},), got {labels.dtype} {tuple(labels.shape)}; "
                 f"{advice}"
             )
+        if images == 0:
+            return
         least, greatest = int(labels.min()), int(labels.max())
         if least < 0:
             raise DataError(f"labels must be classes from 0 on, got {least}; leave such images out.")
