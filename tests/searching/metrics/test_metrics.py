@@ -166,3 +166,9 @@ def test_batches_that_are_merged_hold_the_same_images() -> None:
     assert torch.equal(labels, torch.cat([given for _, given in parts]))
     other = (Inputs((torch.randn(2, 3, 5),)), torch.arange(2))
     assert _merged([*parts, other]) == [*parts, other], "images of two sizes do not go together"
+
+
+def test_an_empty_batch_counts_nothing() -> None:
+    images, labels = torch.eye(3), torch.tensor([0, 1, 1])
+    batches = [(images[:0], labels[:0]), (images, labels)]
+    assert metrics["accuracy"](batches, torch.device("cpu"))(nn.Identity()) == pytest.approx(2 / 3)
