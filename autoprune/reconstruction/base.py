@@ -58,17 +58,10 @@ class Bench:
         return Lockstep(len(self.chunks))
 
     def first(self, images: int) -> Bench:
-        """The same bench with the first `images` calibration images only; made once.
-
-        Few images are for quick judgements: a layer is fitted on no more of their positions for that.
-        """
+        """The same bench with the first `images` calibration images only; made once."""
         if images >= sum(chunk.size for chunk in self.chunks):
             return self
-        return self._other("images", images, lambda: self._few(images))
-
-    def _few(self, images: int) -> Bench:
-        positions = None if self.positions_per_image is None else POSITIONS_PER_IMAGE
-        return replace(self, chunks=leading(self.chunks, images), positions_per_image=positions)
+        return self._other("images", images, lambda: replace(self, chunks=leading(self.chunks, images)))
 
     def with_positions(self, positions: int) -> Bench:
         """The same bench that fits a layer on at least so many positions of an image; made once."""

@@ -12,6 +12,7 @@ from torch import nn
 from autoprune.data.inputs import leading
 from autoprune.latency import Latency
 from autoprune.reconstruction import Bench, Reconstruction
+from autoprune.reconstruction.base import POSITIONS_PER_IMAGE
 from autoprune.reconstruction.remembering import RememberingIndependent
 from autoprune.searching.evaluator import Evaluator
 from autoprune.searching.options import Task
@@ -77,7 +78,9 @@ class Ladder:
 
     def on_few(self, images: int) -> Evaluator:
         """Restores candidates as the study does, but quickly, on a few calibration images."""
-        bench, restore = self.bench.first(images), self.reconstruction.quick()
+        # However closely a trial looks at few images, a quick judgement does not.
+        bench = self.bench.first(images).with_positions(POSITIONS_PER_IMAGE)
+        restore = self.reconstruction.quick()
         return Evaluator(bench, restore, self.task.metric, self._error(2 * images))
 
     def quick(self) -> Evaluator:

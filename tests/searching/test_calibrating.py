@@ -76,7 +76,7 @@ def test_few_images_are_looked_at_more_closely(make_engine: MakeEngine) -> None:
 
 
 def test_a_quick_judgement_does_not_look_closer(make_engine: MakeEngine) -> None:
-    bench = make_engine("residual").bench
-    assert bench.positions_per_image == FIT_SAMPLES // 32
-    assert bench.first(8).positions_per_image == POSITIONS_PER_IMAGE
-    assert replace(bench, positions_per_image=None).first(8).positions_per_image is None
+    engine = make_engine("residual")
+    assert engine.evaluator.bench.positions_per_image == FIT_SAMPLES // 32
+    for images in (8, 32):
+        assert engine.ladder.on_few(images).bench.positions_per_image == POSITIONS_PER_IMAGE
