@@ -6,7 +6,6 @@ positions say the same, so a regular grid with a moving offset stands for all of
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,23 +62,29 @@ def input_columns(call: LayerCall, grid: Grid) -> Tensor:
 def raw_columns(call: LayerCall, grid: Grid) -> Tensor:
     """`input_columns` in the order that is cheap to make: for a convolution, kernel taps before channels.
 
-    Channels stay side by side as in a channels_last image, so that every tap is one plain copy.
+    Channels stay side by side as in a channels_last image. A view of the input where that is enough.
     """
     if call.layer.kind is LayerKind.LINEAR:
         return _rows(call.input, grid).T.unsqueeze(0)
-    kernel = call.weight.shape[2:]
+    patches = _patches(call, grid)
+    taps, per_group = call.weight[0, 0].numel(), call.weight.shape[1]
+    by_group = patches.reshape(-1, taps, call.groups, per_group) if call.groups > 1 else patches
+    rows = by_group.permute(2, 0, 1, 3) if call.groups > 1 else by_group
+    return rows.reshape(call.groups, -1, taps * per_group).mT
+
+
+def _patches(call: LayerCall, grid: Grid) -> Tensor:
+    """What the kernel sees at every position of the grid, (batch, *positions, *kernel, channels): a view."""
     padded = F.pad(call.input, [p for pair in reversed(call.pads()) for p in pair])
-    batch, channels = padded.shape[:2]
+    kernel = call.weight.shape[2:]
     starts = [_starts(call, grid, d, padded.shape[2 + d]) for d in range(len(kernel))]
     counts = [len(range(s.start, s.stop, s.step)) for s in starts]
-    out = padded.new_empty(batch, *counts, math.prod(kernel), channels)
-    for k, taps in enumerate(itertools.product(*(range(size) for size in kernel))):
-        shifts = [tap * dilation for tap, dilation in zip(taps, call.dilation, strict=True)]
-        index = [slice(s.start + t, s.stop + t, s.step) for s, t in zip(starts, shifts, strict=True)]
-        out[..., k, :] = padded[(slice(None), slice(None), *index)].movedim(1, -1)
-    per_group = channels // call.groups
-    grouped = out.view(-1, math.prod(kernel), call.groups, per_group).permute(2, 0, 1, 3)
-    return grouped.reshape(call.groups, -1, math.prod(kernel) * per_group).mT
+    image, channel, *along = padded.stride()
+    over_grid = [stride * s.step for stride, s in zip(along, starts, strict=True)]
+    over_kernel = [stride * dilation for stride, dilation in zip(along, call.dilation, strict=True)]
+    first = padded.storage_offset() + sum(stride * s.start for stride, s in zip(along, starts, strict=True))
+    size = (len(padded), *counts, *kernel, padded.shape[1])
+    return padded.as_strided(size, (image, *over_grid, *over_kernel, channel), first)
 
 
 def natural_order(call: LayerCall) -> Tensor:
@@ -89,6 +94,18 @@ def natural_order(call: LayerCall) -> Tensor:
     taps, channels = call.weight[0, 0].numel(), call.weight.shape[1]
     raw = torch.arange(taps * channels, device=call.input.device)
     return raw.view(taps, channels).T.reshape(-1)
+
+
+def to_raw(call: LayerCall, weight: Tensor) -> Tensor:
+    """A weight of the call's layer as a matrix over raw columns, (groups, out per group, n)."""
+    taps_last = weight.reshape(call.groups, -1, call.weight.shape[1], call.weight[0, 0].numel())
+    return taps_last.mT.reshape(*taps_last.shape[:2], -1)
+
+
+def from_raw(call: LayerCall, weight: Tensor) -> Tensor:
+    """`to_raw` undone: (groups, out per group, n) over columns in the order of the flattened weight."""
+    taps_first = weight.reshape(*weight.shape[:2], call.weight[0, 0].numel(), call.weight.shape[1])
+    return taps_first.mT.reshape(weight.shape)
 
 
 def output_columns(call: LayerCall, output: Tensor, grid: Grid) -> Tensor:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import inspect
 import math
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -49,13 +50,19 @@ class Clamp:
 class Branch:
     """A layer call whose output is still waiting to be used; `order` counts calls.
 
-    `affine` is the batch norm it went through, `summed` says that it has entered a residual sum.
+    `norm` are the arguments of the batch norm it went through, `summed` says that it has entered a residual
+    sum.
     """
 
     call: LayerCall
     order: int
-    affine: Affine | None = None
+    norm: Mapping[str, Any] | None = None
     summed: bool = False
+
+    @cached_property
+    def affine(self) -> Affine | None:
+        """What that batch norm does."""
+        return None if self.norm is None else _affine(self.norm)
 
 
 class FlowHandler:
@@ -120,7 +127,7 @@ class FlowTap(LayerTap):
         bound.apply_defaults()
         given = bound.arguments["input"]
         branch = self._find(given)
-        fits = branch is not None and branch.affine is None and not branch.summed
+        fits = branch is not None and branch.norm is None and not branch.summed
         if branch is None or not fits or bound.arguments["training"]:
             if branch is not None:
                 self._used(branch)
@@ -128,7 +135,7 @@ class FlowTap(LayerTap):
             output: Tensor = func(*args, **kwargs)
             return output
         output = self._deferred.mapped(given, lambda value: func(**{**bound.arguments, "input": value}))
-        self._remember(output, replace(branch, affine=_affine(bound.arguments)))
+        self._remember(output, replace(branch, norm=bound.arguments))
         return output
 
     def _sum(self, func: Function, left: Any, right: Any) -> Any:
@@ -199,7 +206,7 @@ class FlowTap(LayerTap):
         return branch if reference is not None and reference() is tensor else None
 
 
-def _affine(arguments: dict[str, Any]) -> Affine:
+def _affine(arguments: Mapping[str, Any]) -> Affine:
     mean, var = arguments["running_mean"], arguments["running_var"]
     scale = (var + arguments["eps"]).rsqrt()
     if arguments["weight"] is not None:

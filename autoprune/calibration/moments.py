@@ -1,7 +1,7 @@
 """Second moments of what a layer reads, and of what it should give.
 
-Products of one batch are taken in the network's own precision (float32), sums over batches in
-float64: batches are short enough for the first and the many additions need the second.
+Products of one batch are taken in the network's own precision (float32, of factors in TF32 on a GPU), sums
+over batches in float64: batches are short enough for the first and the many additions need the second.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+
+from autoprune.linear_algebra import rounded_products
 
 _BLOCKS = 4
 _LEAST_ROWS = 192
@@ -22,7 +24,7 @@ class Moments:
     """Sums over `count` columns of inputs u (groups, n) and, where given, targets y (groups, out).
 
     second: sum u u^T (groups, n, n); first: sum u (groups, n); cross: sum u y^T (groups, n, out);
-    target: sum y (groups, out); target_square: sum |y|^2, a scalar. All float64.
+    target: sum y (groups, out). All float64.
     """
 
     second: Tensor
@@ -30,7 +32,6 @@ class Moments:
     count: int
     cross: Tensor
     target: Tensor
-    target_square: Tensor
 
     @classmethod
     def of(cls, inputs: Tensor, targets: Tensor | None = None) -> Moments:
@@ -39,14 +40,14 @@ class Moments:
         y = inputs.new_empty(inputs.shape[0], 0, inputs.shape[-1]) if targets is None else _wide(targets)
         # Sums as products: several times faster than a reduction that converts every element.
         ones = inputs.new_ones(inputs.shape[-1])
-        return cls(
-            second=_square(inputs).double(),
-            first=torch.matmul(inputs, ones).double(),
-            count=inputs.shape[-1],
-            cross=torch.matmul(inputs, y.mT).double(),
-            target=torch.matmul(y, ones).double(),
-            target_square=torch.linalg.vector_norm(y).double().square(),
-        )
+        with rounded_products(inputs.device):
+            return cls(
+                second=_square(inputs).double(),
+                first=torch.matmul(inputs, ones).double(),
+                count=inputs.shape[-1],
+                cross=torch.matmul(inputs, y.mT).double(),
+                target=torch.matmul(y, ones).double(),
+            )
 
     def reordered(self, order: Tensor) -> Moments:
         """The same moments with input row i taken from row `order[i]`."""
@@ -60,7 +61,6 @@ class Moments:
         self.count += other.count
         self.cross += other.cross
         self.target += other.target
-        self.target_square += other.target_square
 
     @property
     def mean(self) -> Tensor:
@@ -74,21 +74,20 @@ class Moments:
 
     def covariance(self, centred: bool, rows: Tensor | None = None) -> Tensor:
         """Covariance of u when centred, else E[u u^T]: (groups, n, n), or the wanted `rows` of it."""
-        second, mean = self.second, self.mean
-        if rows is not None:
-            second, mean = second[:, rows], mean[:, rows]
+        second = self.second if rows is None else self.second[:, rows]
         moment = second / self.count
-        return moment - mean @ self.mean.mT if centred else moment
+        if not centred:
+            return moment
+        mean = self.mean
+        left = mean if rows is None else mean[:, rows]
+        return torch.baddbmm(moment, left, mean.mT, alpha=-1)
 
     def cross_covariance(self, centred: bool) -> Tensor:
         """Covariance of u and y when centred, else E[u y^T]: (groups, n, out)."""
         moment = self.cross / self.count
-        return moment - self.mean @ self.target_mean.unsqueeze(-2) if centred else moment
-
-    def target_power(self, centred: bool) -> Tensor:
-        """E|y|^2, or the summed variance of y when centred; a scalar."""
-        power = self.target_square / self.count
-        return power - self.target_mean.square().sum() if centred else power
+        if not centred:
+            return moment
+        return torch.baddbmm(moment, self.mean, self.target_mean.unsqueeze(-2), alpha=-1)
 
 
 def _square(x: Tensor) -> Tensor:

@@ -42,9 +42,11 @@ def _problem(indices: Tensor, width: int) -> str | None:
         return f"a tensor of type {indices.dtype} and size {tuple(indices.shape)}, not one list of int64"
     if indices.numel() == 0:
         return "none"
-    if int(indices.min()) < 0 or int(indices.max()) >= width:
-        return f"indices from {int(indices.min())} to {int(indices.max())}"
-    return None if bool((indices.diff() > 0).all()) else "indices that are not strictly rising"
+    # In NumPy, see `positions_kept`.
+    values = indices.numpy(force=True)
+    if values.min() < 0 or values.max() >= width:
+        return f"indices from {values.min()} to {values.max()}"
+    return None if bool((np.diff(values) > 0).all()) else "indices that are not strictly rising"
 
 
 def member_sites(graph: ChannelGraph) -> Sites:
@@ -115,12 +117,13 @@ class Slicer:
         state = named_state(self.model)
         touched = {member.tensor for name in kept for member in self.graph[name].members}
         sliced: dict[str, Tensor] = {}
+        there = _OnDevice()
         for (name, dim), members in self._sites.items():
             if touched_only and name not in touched:
                 continue
             tensor = sliced.get(name, state[name].detach())
             index = positions_kept(state[name].shape[dim], members, kept)
-            sliced[name] = tensor.index_select(dim, index.to(tensor.device))
+            sliced[name] = tensor.index_select(dim, there.moved(index, tensor.device))
         return sliced
 
     def apply(self, module: nn.Module, tensors: Mapping[str, Tensor], kept: Kept | None = None) -> None:
@@ -162,6 +165,21 @@ class Slicer:
             update_attributes(submodule, self.model.get_submodule(name))
         set_head_sizes(module, self.graph.sizes(kept))
         return module
+
+
+class _OnDevice:
+    """Indices on the tensors' device. Most tensors of a group share theirs, and each copy to a GPU waits."""
+
+    def __init__(self) -> None:
+        self._moved: dict[tuple[bytes, torch.device], Tensor] = {}
+
+    def moved(self, index: Tensor, device: torch.device) -> Tensor:
+        if index.device == device:
+            return index
+        key = index.numpy().tobytes(), device
+        if key not in self._moved:
+            self._moved[key] = index.to(device)
+        return self._moved[key]
 
 
 def _owners(module: nn.Module, names: set[str]) -> Iterator[tuple[str, nn.Module]]:

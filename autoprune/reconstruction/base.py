@@ -45,6 +45,11 @@ class Bench:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_sites", member_sites(self.graph))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the images are, and the network."""
+        return self.chunks[0].tensors[0].device
+
     @cached_property
     def targets(self) -> DenseTargets:
         """Dense outputs of every layer that a sequential reconstruction refits; one pass, then kept."""

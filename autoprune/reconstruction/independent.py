@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import Tensor, nn
 
 from autoprune.calibration.statistics import centred
@@ -20,16 +22,21 @@ class Independent(Reconstruction):
     citation = "He et al., ICCV 2017 (channel pruning), in closed form"
 
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
-        for layer, solution in solutions(bench, kept):
-            rows = bench.rows(layer, kept).to(solution.weight.device)
-            set_weight(network, layer, solution.weight.flatten(0, 1)[rows])
-            if solution.shift is not None:
-                add_constant(network, layer, solution.shift.flatten()[rows])
+        restore_independently(bench, network, kept)
 
 
-def solutions(bench: Bench, kept: Kept) -> list[tuple[Layer, Solution]]:
-    """The refitted weight, for all output rows, of every layer that loses columns."""
-    return [(layer, solved(bench, layer, bench.columns(layer, kept))) for layer in affected(bench, kept)]
+def restore_independently(
+    bench: Bench, network: nn.Module, kept: Kept, without: Collection[str] = ()
+) -> None:
+    """Set the refitted weights of every layer that loses columns, but of those named in `without`."""
+    for layer in affected(bench, kept):
+        if layer.name in without:
+            continue
+        solution = solved(bench, layer, bench.columns(layer, kept))
+        rows = bench.rows(layer, kept).to(solution.weight.device)
+        set_weight(network, layer, solution.weight.flatten(0, 1)[rows])
+        if solution.shift is not None:
+            add_constant(network, layer, solution.shift.flatten()[rows])
 
 
 def affected(bench: Bench, kept: Kept) -> list[Layer]:

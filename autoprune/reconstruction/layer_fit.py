@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from autoprune.calibration.accumulate import column_parts, grouped
-from autoprune.calibration.columns import Grid, natural_order
+from autoprune.calibration.columns import Grid, from_raw, to_raw
 from autoprune.calibration.flow import Affine, Clamp
 from autoprune.calibration.moments import Moments
 from autoprune.calibration.statistics import centred
@@ -33,11 +33,14 @@ class LayerFit:
         self._moments: Moments | None = None
         self._samples: list[Sample] = []
         self._bytes = 0
-        self._usable = call.weight.new_ones(call.weight.shape[0], dtype=torch.bool)
-        self._scale, self._shift = call.weight.new_ones(1, 1), call.weight.new_zeros(1, 1)
+        # Per channel: what the batch norm does, (out, 1), and whether its output says anything, (out,).
+        self._scale: Tensor | None = None
+        self._shift: Tensor | None = None
+        self._usable: Tensor | None = None
         if affine is not None:
             # A channel that the batch norm switches off says nothing about the layer's output.
-            self._usable = affine.scale.abs() > 1e-6 * affine.scale.abs().max()
+            size = affine.scale.abs()
+            self._usable = size > 1e-6 * size.max()
             self._scale = torch.where(self._usable, affine.scale, 1.0).unsqueeze(-1)
             self._shift = affine.shift.unsqueeze(-1)
 
@@ -47,8 +50,8 @@ class LayerFit:
         `dense` (out, columns) is the wanted output of the layer, or, where `other` (out, columns) is added
         to the normalised output, the wanted sum.
         """
-        own = dense if other is None else (dense - other - self._shift) / self._scale
-        seen = None if self.clamp is None else self._scale * dense + self._shift if other is None else dense
+        own = dense if other is None else self._before_norm(dense - other)
+        seen = None if self.clamp is None else self._behind_norm(dense) if other is None else dense
         start = 0
         for inputs in column_parts(call, grid):
             stop = start + inputs.shape[-1]
@@ -63,16 +66,14 @@ class LayerFit:
         """The layer's weight (groups, out per group, n) and the whole constant behind it."""
         moments, is_centred = self._moments, centred(self.call.layer)
         assert moments is not None, "a chunk has been added"
-        order = natural_order(self.call)
         covariance = moments.covariance(is_centred)
-        system = Factored.of(covariance, for_images(damping, len(order), images))
-        old = self.call.weight.double().reshape(self.call.groups, -1, len(order))
-        prior = torch.empty_like(old)
-        prior[:, :, order] = old
+        system = Factored.of(covariance, for_images(damping, covariance.shape[-1], images))
+        prior = to_raw(self.call, self.call.weight.double())
         solution = solution_of(prior, moments, system, is_centred)
         if self._samples:
             solution = rectified(solution, prior, moments, system, self._samples, self._behind(), rounds)
-        return self._where_usable(solution, prior, order)
+        solution = self._where_usable(solution, prior)
+        return replace(solution, weight=from_raw(self.call, solution.weight))
 
     def _count(self, moments: Moments) -> None:
         if self._moments is None:
@@ -80,17 +81,31 @@ class LayerFit:
         else:
             self._moments.add(moments)
 
+    def _before_norm(self, values: Tensor) -> Tensor:
+        if self._scale is None or self._shift is None:
+            return values
+        return (values - self._shift) / self._scale
+
+    def _behind_norm(self, values: Tensor) -> Tensor:
+        if self._scale is None or self._shift is None:
+            return values
+        return torch.addcmul(self._shift, self._scale, values)
+
     def _behind(self) -> Behind:
         assert self.clamp is not None, "samples are kept for a clamp alone"
-        channels = (self.call.weight.shape[0], 1)
-        scale, shift = self._scale.double().expand(channels), self._shift.double().expand(channels)
-        return Behind(self.clamp, grouped(scale, self.call.groups), grouped(shift, self.call.groups))
+        groups, channels = self.call.groups, (self.call.weight.shape[0], 1)
+        if self._scale is None or self._shift is None:
+            ones = self.call.weight.new_ones(channels, dtype=torch.float64)
+            return Behind(self.clamp, grouped(ones, groups), grouped(torch.zeros_like(ones), groups))
+        scale, shift = self._scale.double(), self._shift.double()
+        return Behind(self.clamp, grouped(scale, groups), grouped(shift, groups))
 
-    def _where_usable(self, solution: Solution, prior: Tensor, order: Tensor) -> Solution:
+    def _where_usable(self, solution: Solution, prior: Tensor) -> Solution:
+        if self._usable is None:
+            return solution
         usable = self._usable.reshape(self.call.groups, -1)
-        weight = torch.where(usable.unsqueeze(-1), solution.weight, prior)[:, :, order]
+        weight = torch.where(usable.unsqueeze(-1), solution.weight, prior)
         if solution.shift is None:
             return replace(solution, weight=weight)
-        bias = torch.zeros_like(solution.shift) if self.call.bias is None else self.call.bias.double()
-        shift = torch.where(usable, solution.shift, bias.reshape(usable.shape))
-        return replace(solution, weight=weight, shift=shift)
+        bias = 0.0 if self.call.bias is None else self.call.bias.double().reshape(usable.shape)
+        return replace(solution, weight=weight, shift=torch.where(usable, solution.shift, bias))

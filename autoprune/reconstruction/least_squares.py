@@ -37,7 +37,8 @@ def restore(weight: Tensor, moments: Moments, columns: Tensor, centred: bool, da
     solved = system.solve(read @ weight.mT + system.damping * weight[:, :, columns].mT).mT
     if not centred:
         return Solution(solved, None, system.damping)
-    change = weight @ moments.mean - solved @ moments.mean[:, columns]
+    mean = moments.mean
+    change = weight @ mean - solved @ mean[:, columns]
     return Solution(solved, change.squeeze(-1), system.damping)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from autoprune.calibration.flow import Clamp
 from autoprune.calibration.moments import Moments
-from autoprune.linear_algebra import Factored
+from autoprune.linear_algebra import Factored, rounded_products
 from autoprune.reconstruction.least_squares import Solution
 
 OVER_RELAXATION = 1.5
@@ -42,10 +42,6 @@ class Sample:
     dense: Tensor
     other: Tensor | None
 
-    def to(self, dtype: torch.dtype) -> Sample:
-        other = None if self.other is None else self.other.to(dtype)
-        return Sample(self.inputs.to(dtype), self.dense.to(dtype), other)
-
 
 @dataclass(frozen=True)
 class Behind:
@@ -56,12 +52,34 @@ class Behind:
     shift: Tensor
 
 
+@dataclass(frozen=True)
+class Goal:
+    """What fitted values should be: `aim`, where a bound does not hide them (the same shape, or None)."""
+
+    aim: Tensor
+    low: Tensor | None
+    high: Tensor | None
+
+    @classmethod
+    def of(cls, dense: Tensor, clamp: Clamp) -> Goal:
+        """The dense values where they pass the clamp; where one is cut off, anything beyond its bound."""
+        low = None if clamp.low == -math.inf else torch.where(dense > clamp.low, -math.inf, clamp.low)
+        high = None if clamp.high == math.inf else torch.where(dense < clamp.high, math.inf, clamp.high)
+        return cls(dense.clamp(clamp.low, clamp.high), _like(low, dense), _like(high, dense))
+
+    def missed(self, fitted: Tensor) -> Tensor:
+        """How far the fitted values are from what they should be, with sign; 0 where the clamp hides it."""
+        hidden = self.low is not None or self.high is not None
+        return self.aim - (fitted.clamp(self.low, self.high) if hidden else fitted)
+
+
+def _like(bound: Tensor | None, values: Tensor) -> Tensor | None:
+    return None if bound is None else bound.to(values.dtype)
+
+
 def residue(dense: Tensor, fitted: Tensor, clamp: Clamp) -> Tensor:
     """How far the fitted values are from what they should be, with sign; 0 where the clamp hides it."""
-    left = torch.where(dense > clamp.low, dense - fitted, (clamp.low - fitted).clamp_(max=0))
-    if clamp.high == math.inf:
-        return left
-    return torch.where(dense < clamp.high, left, (clamp.high - fitted).clamp_(min=0))
+    return Goal.of(dense, clamp).missed(fitted)
 
 
 def rectified(
@@ -77,43 +95,71 @@ def rectified(
 
     `system` is the damped (centred, where `start` has a shift) second moment of the inputs.
     """
+    problem = _Problem.of(prior, moments.mean, system, samples, behind)
     solution = start
     for number in range(rounds):
-        step = 1.0 if number == 0 else OVER_RELAXATION
-        solution = _round(solution, prior, moments, system, samples, behind, step)
+        solution = problem.round(solution, 1.0 if number == 0 else OVER_RELAXATION)
     return solution
 
 
-def _round(
-    now: Solution,
-    prior: Tensor,
-    moments: Moments,
-    system: Factored,
-    samples: Sequence[Sample],
-    behind: Behind,
-    step: float,
-) -> Solution:
-    cross, mean = _pull(now, samples, behind)
-    if now.shift is not None:
-        cross = cross - mean @ moments.mean.mT
-    change = step * system.solve((cross + system.damping * (prior - now.weight)).mT).mT
-    if now.shift is None:
-        return replace(now, weight=now.weight + change)
-    shift = now.shift + step * mean.squeeze(-1) - (change @ moments.mean).squeeze(-1)
-    return replace(now, weight=now.weight + change, shift=shift)
+@dataclass(frozen=True)
+class _Problem:
+    """What all rounds share. Products over samples are in the samples' precision, float32 at least."""
 
+    pull: Tensor
+    """The damping's pull towards the prior weight, (groups, out, n)."""
+    mean: Tensor
+    system: Factored
+    behind: Behind
+    pieces: Sequence[tuple[Tensor, Tensor | None, Goal]]
+    """Inputs, what is added behind, and the goal of each sample."""
+    to_output: Tensor
+    """From sums over all samples behind the layer to means in units of its output, (groups, out, 1)."""
 
-def _pull(now: Solution, samples: Sequence[Sample], behind: Behind) -> tuple[Tensor, Tensor]:
-    """E[r u^T] (groups, out, n) and E[r] (groups, out, 1) of the residue r in units of the layer's output."""
-    # Sums over columns overflow in half precision.
-    dtype = torch.promote_types(samples[0].inputs.dtype, torch.float32)
-    weight = (behind.scale * now.weight).to(dtype)
-    constant = behind.shift if now.shift is None else behind.shift + behind.scale * now.shift.unsqueeze(-1)
-    cross, total, count = torch.zeros_like(now.weight), torch.zeros_like(behind.shift), 0
-    for sample in (sample.to(dtype) for sample in samples):
-        given = constant.to(dtype) if sample.other is None else sample.other + constant.to(dtype)
-        left = residue(sample.dense, torch.baddbmm(given, weight, sample.inputs), behind.clamp)
-        cross += torch.bmm(left, sample.inputs.mT)
-        total += left.sum(-1, keepdim=True)
-        count += left.shape[-1]
-    return cross / behind.scale / count, total / behind.scale / count
+    @classmethod
+    def of(
+        cls, prior: Tensor, mean: Tensor, system: Factored, samples: Sequence[Sample], behind: Behind
+    ) -> _Problem:
+        # Sums over columns overflow in half precision.
+        dtype = torch.promote_types(samples[0].inputs.dtype, torch.float32)
+        pieces = []
+        for sample in samples:
+            other = None if sample.other is None else sample.other.to(dtype)
+            pieces.append((sample.inputs.to(dtype), other, Goal.of(sample.dense.to(dtype), behind.clamp)))
+        count = sum(sample.dense.shape[-1] for sample in samples)
+        return cls(system.damping * prior, mean, system, behind, pieces, 1.0 / (behind.scale * count))
+
+    def round(self, now: Solution, step: float) -> Solution:
+        cross, mean = self._residue(now)
+        if now.shift is not None:
+            cross = torch.baddbmm(cross, mean, self.mean.mT, alpha=-1)
+        right = (cross + self.pull).addcmul_(now.weight, self.system.damping, value=-1)
+        change = self.system.solve(right.mT).mT
+        weight = now.weight.add(change, alpha=step)
+        if now.shift is None:
+            return replace(now, weight=weight)
+        moved = torch.baddbmm(mean, change, self.mean, alpha=-1).squeeze(-1)
+        return replace(now, weight=weight, shift=now.shift.add(moved, alpha=step))
+
+    def _residue(self, now: Solution) -> tuple[Tensor, Tensor]:
+        """E[r u^T] (groups, out, n) and E[r] (groups, out, 1) of the residue r, in units of the layer."""
+        behind, dtype = self.behind, self.pieces[0][0].dtype
+        weight = (behind.scale * now.weight).to(dtype)
+        constant = behind.shift
+        if now.shift is not None:
+            constant = torch.addcmul(constant, behind.scale, now.shift.unsqueeze(-1))
+        constant = constant.to(dtype)
+        sums = [self._sums(piece, weight, constant) for piece in self.pieces]
+        cross, total = (sum(parts[1:], parts[0]) for parts in zip(*sums, strict=True))
+        return cross * self.to_output, total * self.to_output
+
+    @staticmethod
+    def _sums(
+        piece: tuple[Tensor, Tensor | None, Goal], weight: Tensor, constant: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Sums of r u^T and r over one sample, in float64."""
+        inputs, other, goal = piece
+        with rounded_products(inputs.device):
+            fitted = torch.baddbmm(constant if other is None else other + constant, weight, inputs)
+            left = goal.missed(fitted)
+            return torch.bmm(left, inputs.mT).double(), left.sum(-1, keepdim=True).double()

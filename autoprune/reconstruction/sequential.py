@@ -23,7 +23,7 @@ from autoprune.calibration.taps import LayerCall
 from autoprune.data.inputs import Inputs
 from autoprune.graph.groups import Kept, Layer
 from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
-from autoprune.reconstruction.independent import solutions
+from autoprune.reconstruction.independent import restore_independently
 from autoprune.reconstruction.layer_fit import LayerFit
 from autoprune.reconstruction.least_squares import Solution
 from autoprune.reconstruction.lockstep import Lockstep
@@ -68,15 +68,11 @@ class Sequential(Reconstruction):
         bench = bench if self.positions is None else bench.with_positions(self.positions)
         bench = bench.with_mirrors() if self.mirror else bench
         layers = disturbed(bench, kept, self.reach)
-        refitted = {layer.name for layer in layers}
-        for layer, solution in solutions(bench, kept):
-            rows = bench.rows(layer, kept).to(solution.weight.device)
-            set_weight(network, layer, solution.weight.flatten(0, 1)[rows])
-            # A layer that is refitted below gets its constant there.
-            if solution.shift is not None and layer.name not in refitted:
-                add_constant(network, layer, solution.shift.flatten()[rows])
+        # What is refitted on the pruned network's own inputs starts from the weights as sliced.
+        restore_independently(bench, network, kept, without={layer.name for layer in layers})
         if layers:
-            rows_of = {layer.name: bench.rows(layer, kept) for layer in layers}
+            device = bench.device
+            rows_of = {layer.name: bench.rows(layer, kept).to(device) for layer in layers}
             rounds = self.rounds if self.target == "after" else 0
             SequentialPass(network, layers, bench.targets, rows_of, bench.damping, rounds).run(
                 bench.chunks, bench.lockstep
@@ -140,7 +136,7 @@ class SequentialPass:
         if self._fit is None:
             cut = self.targets.cuts.get(call.layer.name) if self.rounds else None
             if affine is None and cut is not None and cut.affine is not None:
-                rows = self.rows[call.layer.name].to(call.weight.device)
+                rows = self.rows[call.layer.name]
                 affine = Affine(cut.affine.scale[rows], cut.affine.shift[rows])
             self._fit = LayerFit(call, affine, None if cut is None else cut.clamp)
         return self._fit
@@ -199,7 +195,7 @@ class _Chunk(FlowHandler):
 
     def _dense(self, call: LayerCall) -> Tensor:
         outputs = self.owner.targets.outputs[call.layer.name, self.index]
-        return outputs[self.owner.rows[call.layer.name].to(outputs.device)]
+        return outputs[self.owner.rows[call.layer.name]]
 
     def _grid(self, call: LayerCall) -> Grid:
         return self.owner.targets.known_grid(call.layer, self.index)

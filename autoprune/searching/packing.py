@@ -106,7 +106,6 @@ def unpack_moments(content: bytes, layers: Sequence[Layer], device: torch.device
             count=count,
             cross=second.new_zeros(*first.shape, 0),
             target=second.new_zeros(layer.groups, 0),
-            target_square=second.new_zeros(()),
         )
     return found
 

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from autoprune.calibration.columns import Grid, grid_steps, input_columns, output_columns, positions
+from autoprune.calibration.columns import (
+    Grid,
+    from_raw,
+    grid_steps,
+    input_columns,
+    output_columns,
+    positions,
+    raw_columns,
+    to_raw,
+)
 from autoprune.calibration.taps import LayerCall, LayerTap
 from autoprune.graph.groups import Layer, LayerKind
 
@@ -61,6 +70,18 @@ def test_weight_times_columns_is_the_output(name: str) -> None:
         assert wanted.shape[1] > 0, "an image always gives at least one column"
         torch.testing.assert_close((weight @ inputs).flatten(0, 1) + bias, wanted)
         torch.testing.assert_close(call.run(), output)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_weight_in_raw_order_gives_the_output_from_raw_columns(name: str) -> None:
+    factory, shape = LAYERS[name]
+    call, output = record(factory().double(), torch.randn(2, *shape, dtype=torch.float64))
+    raw = to_raw(call, call.weight)
+    bias = 0 if call.bias is None else call.bias[:, None]
+    found = (raw @ raw_columns(call, Grid())).flatten(0, 1) + bias
+    torch.testing.assert_close(found, output_columns(call, output, Grid()))
+    assert torch.equal(from_raw(call, raw).reshape(call.weight.shape), call.weight)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
