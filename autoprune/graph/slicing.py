@@ -104,6 +104,10 @@ class Slicer:
         self.model = model
         self.graph = graph
         self._sites = member_sites(graph)
+        state = named_state(model)
+        self._runs = {
+            site: _Run(state[site[0]].shape[site[1]], members) for site, members in self._sites.items()
+        }
         self._names: dict[str, list[str]] = defaultdict(list)
         for name, first in aliases(model).items():
             self._names[first].append(name)
@@ -117,13 +121,12 @@ class Slicer:
         state = named_state(self.model)
         touched = {member.tensor for name in kept for member in self.graph[name].members}
         sliced: dict[str, Tensor] = {}
-        there = _OnDevice()
-        for (name, dim), members in self._sites.items():
+        there = _Indices()
+        for (name, dim), run in self._runs.items():
             if touched_only and name not in touched:
                 continue
             tensor = sliced.get(name, state[name].detach())
-            index = positions_kept(state[name].shape[dim], members, kept)
-            sliced[name] = tensor.index_select(dim, there.moved(index, tensor.device))
+            sliced[name] = tensor.index_select(dim, there.index(run, kept, tensor.device))
         return sliced
 
     def apply(self, module: nn.Module, tensors: Mapping[str, Tensor], kept: Kept | None = None) -> None:
@@ -136,15 +139,16 @@ class Slicer:
         if kept is not None:
             validate_kept(self.graph, kept)
         state = named_state(self.model)
+        owners = dict(module.named_modules(remove_duplicate=False))
         for first, tensor in tensors.items():
             if first not in self._names:
                 raise PlanError(unknown_name("tensor", first, self._names))
             entry = _like(state[first], tensor)
             for name in self._names[first]:
-                install(module, name, entry)
-        touched = {name.rpartition(".")[0] for first in tensors for name in self._names[first]}
-        for path in touched:
-            update_attributes(module.get_submodule(path), self.model.get_submodule(path))
+                install(owners, name, entry)
+        originals = dict(self.model.named_modules(remove_duplicate=False))
+        for path in {name.rpartition(".")[0] for first in tensors for name in self._names[first]}:
+            update_attributes(owners[path], originals[path])
         set_head_sizes(module, self.graph.sizes(kept or {}))
 
     def build(self, kept: Kept, tensors: Mapping[str, Tensor] | None = None) -> nn.Module:
@@ -167,19 +171,26 @@ class Slicer:
         return module
 
 
-class _OnDevice:
-    """Indices on the tensors' device. Most tensors of a group share theirs, and each copy to a GPU waits."""
+class _Run:
+    """What runs along one dimension of a tensor; with equal keys, the same positions stay for any `kept`."""
+
+    def __init__(self, size: int, members: list[tuple[str, Member]]) -> None:
+        self.size, self.members = size, members
+        self.key = size, tuple((name, member.positions.numpy().tobytes()) for name, member in members)
+
+
+class _Indices:
+    """The kept positions of one candidate, where its tensors are: found, and copied there, once for all
+    tensors that share them."""
 
     def __init__(self) -> None:
-        self._moved: dict[tuple[bytes, torch.device], Tensor] = {}
+        self._found: dict[tuple[object, torch.device], Tensor] = {}
 
-    def moved(self, index: Tensor, device: torch.device) -> Tensor:
-        if index.device == device:
-            return index
-        key = index.numpy().tobytes(), device
-        if key not in self._moved:
-            self._moved[key] = index.to(device)
-        return self._moved[key]
+    def index(self, run: _Run, kept: Kept, device: torch.device) -> Tensor:
+        key = run.key, device
+        if key not in self._found:
+            self._found[key] = positions_kept(run.size, run.members, kept).to(device)
+        return self._found[key]
 
 
 def _owners(module: nn.Module, names: set[str]) -> Iterator[tuple[str, nn.Module]]:
@@ -194,9 +205,9 @@ def _like(original: Tensor, tensor: Tensor) -> Tensor:
     return tensor.detach()
 
 
-def install(module: nn.Module, name: str, tensor: Tensor) -> None:
-    """Put a parameter or buffer under its full name, whatever its size."""
+def install(owners: Mapping[str, nn.Module], name: str, tensor: Tensor) -> None:
+    """Put a parameter or buffer under its full name, whatever its size; `owners` are the modules by path."""
     path, _, leaf = name.rpartition(".")
-    owner = module.get_submodule(path)
+    owner = owners[path]
     table = owner._parameters if leaf in owner._parameters else owner._buffers
     table[leaf] = tensor  # type: ignore[assignment]

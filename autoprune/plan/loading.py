@@ -135,8 +135,9 @@ def _install(model: nn.Module, tensors: Mapping[str, Tensor], touched: set[str])
     owners = {name.rpartition(".")[0] for name, first in names.items() if first in touched}
     dense = {path: _twin(model.get_submodule(path)) for path in owners}
     entries = {first: _like(state[first], tensor) for first, tensor in tensors.items()}
+    modules = dict(model.named_modules(remove_duplicate=False))
     for name, first in names.items():
-        install(model, name, entries[first])
+        install(modules, name, entries[first])
     for path, twin in dense.items():
         update_attributes(model.get_submodule(path), twin)
 

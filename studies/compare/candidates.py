@@ -39,6 +39,12 @@ def knapsack_candidate(engine: Engine, macs: float, batch: int = 1) -> Kept:
     return engine.profile.kept(space.widths(counts), batch)
 
 
+def uniform_candidate(engine: Engine, share: float) -> Kept:
+    """The first channels of every group, an equal share of each: needs no profile."""
+    widths = {name: engine.graph[name].width for name in engine.space.names}
+    return {name: torch.arange(max(1, round(share * width))) for name, width in widths.items()}
+
+
 def prepare(engine: Engine) -> None:
     """Everything that is made once a search and not once a candidate."""
     _ = engine.profile, engine.evaluator, engine.bench.targets

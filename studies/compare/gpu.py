@@ -1,19 +1,22 @@
 """Candidates per second on a device, and how near that is to what plain forward passes would allow.
 
-    python studies/compare/gpu.py studies/cifar10-resnet56.toml --device cuda --candidates 20 --out gpu.json
+    python studies/compare/gpu.py studies/cifar10-resnet56.toml --device cuda --workers 4 --out gpu.json
     python studies/compare/gpu.py studies/digits.toml --device cpu --images 256 --candidates 5 --profile
 
 A candidate is sliced, restored over the calibration images and evaluated on the validation images. The limit
 is the same forward passes of the sliced network and nothing else: one over the calibration images (batched as
-the faster of whole chunks and smaller batches), one over the validation images. Candidates are the knapsack's
-at budgets from 30 % to 90 % of the MACs. Medians after a warm-up, the device synchronised around each timing.
-`--profile` adds the operators that most time goes to, by torch.profiler.
+the faster of whole chunks and smaller batches), one over the validation images. Candidates keep one share of
+every group's channels, from 55 % to 95 %. Medians after a warm-up, the device synchronised around each
+timing. `--workers` measures as well how many a second so many processes get through on the one device, as the
+workers of a study do. `--profile` adds the operators that most time goes to, by torch.profiler.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,13 +27,14 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from autoprune.graph.groups import Kept
+from autoprune.searching.engine import Engine
 from autoprune.session import Session
-from candidates import Batches, faster, knapsack_candidate, open_session, prepare, restoring
+from candidates import Batches, faster, open_session, restoring, uniform_candidate
 from records import Record
 from timing import forward, medians, seconds
 
 TOP = 15
-BUDGETS = (0.3, 0.9)
+SHARES = (0.55, 0.95)
 PARTS = ("slice", "reconstruct", "evaluate")
 LIMIT = ("plain, calibration", "plain, validation")
 
@@ -38,8 +42,7 @@ LIMIT = ("plain, calibration", "plain, validation")
 def measure(session: Session, count: int) -> dict[str, Any]:
     """Seconds of each candidate's parts and of its limit; one more candidate warms up."""
     engine = session.engine
-    prepare(engine)
-    kept = [knapsack_candidate(engine, float(macs)) for macs in np.linspace(*BUDGETS, count)]
+    kept = candidates(engine, count)
     batching, batches = faster(engine.evaluator.sliced(kept[0]), engine.bench.chunks, session.device)
     _reset_memory(session.device)
     rows = [one(session, candidate, batches) for candidate in (kept[0], *kept)][1:]
@@ -55,6 +58,12 @@ def measure(session: Session, count: int) -> dict[str, Any]:
         **rates(times),
         "device_state": device_state(session.device),
     }
+
+
+def candidates(engine: Engine, count: int) -> list[Kept]:
+    """They are what is timed; what is made once a search is made here."""
+    _ = engine.evaluator, engine.bench.targets
+    return [uniform_candidate(engine, float(share)) for share in np.linspace(*SHARES, count)]
 
 
 def one(session: Session, kept: Kept, batches: Batches) -> dict[str, float]:
@@ -81,10 +90,44 @@ def rates(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
     }
 
 
+def together(options: argparse.Namespace, limit: float) -> dict[str, float]:
+    """Candidates a second of `--workers` processes on one device; `limit` is that of one process's passes."""
+    spawn = multiprocessing.get_context("spawn")
+    barrier, spans = spawn.Barrier(options.workers), spawn.Queue()
+    settings = (options.study, options.images, options.device, options.threads, options.candidates)
+    processes = [spawn.Process(target=_work, args=(settings, barrier, spans)) for _ in range(options.workers)]
+    for process in processes:
+        process.start()
+    found = [spans.get() for _ in processes]
+    for process in processes:
+        process.join()
+    seconds = max(stop for _, stop in found) - min(start for start, _ in found)
+    rate = options.workers * options.candidates / seconds
+    return {"workers": options.workers, "candidates_per_second": rate, "share_of_limit": rate / limit}
+
+
+def _work(settings: Sequence[Any], barrier: Any, spans: Any) -> None:
+    study, images, device, threads, count = settings
+    torch.set_num_threads(threads)
+    session = open_session(study, images=images, device=device)
+    kept = candidates(session.engine, count)
+    _restore_and_evaluate(session, kept[0])
+    barrier.wait()
+    start = time.time()
+    for candidate in kept:
+        _restore_and_evaluate(session, candidate)
+    spans.put((start, time.time()))
+
+
+def _restore_and_evaluate(session: Session, kept: Kept) -> None:
+    # The metric is a number: nothing is left running on the device.
+    session.engine.task.metric(session.engine.evaluator.restored(kept))
+
+
 def operators(session: Session) -> list[dict[str, Any]]:
     """The operators of one candidate's reconstruction and evaluation, those of most own time first."""
     engine, cuda = session.engine, session.device.type == "cuda"
-    kept = knapsack_candidate(engine, 0.5)
+    kept = uniform_candidate(engine, 0.7)
     network = engine.evaluator.sliced(kept)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
     with profile(activities=activities) as found:
@@ -132,6 +175,11 @@ def summary(found: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in found["device_state"].items())])
 
 
+def together_line(found: Mapping[str, float]) -> str:
+    rate, share = found["candidates_per_second"], found["share_of_limit"]
+    return f"{found['workers']} processes: {rate:.3f} candidates a second, {share:.1%} of the limit"
+
+
 def operator_table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = ["| operator | calls | self seconds | share |", "|---|---|---|---|"]
     for row in rows:
@@ -147,6 +195,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--candidates", type=int, default=10)
     parser.add_argument("--images", type=int, help="calibration and validation images, each, at most")
+    parser.add_argument("--workers", type=int, default=1, help="processes on the one device, measured too")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--profile", action="store_true", help=f"the {TOP} operators of most self time")
     parser.add_argument("--out", type=Path, default=Path("gpu.json"))
@@ -161,6 +210,10 @@ def main() -> None:
     found = measure(session, options.candidates)
     record.write(**found)
     print(summary(found), flush=True)
+    if options.workers > 1:
+        found["together"] = together(options, found["limit_candidates_per_second"])
+        record.write(**found)
+        print(together_line(found["together"]), flush=True)
     if options.profile:
         rows = operators(session)
         record.write(**found, operators=rows)

@@ -6,14 +6,19 @@ All contestants share the network, splits, groups, second moments, orders of rem
 of every candidate; they differ in which widths they propose. "Cold": free rates from the first trial on;
 "warm": the knapsack front first. Hypervolume is the area of validation accuracy over the MACs ratio above
 chance (1 / classes) and below 1. What the profile and the rung below the measurement cost is reported beside.
+`--jobs` runs so many contestants at once, each in its own process; `--records` adds those of earlier runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import multiprocessing
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +38,10 @@ PLAIN = ("random", "nsga2", "tpe", "gp")
 OURS = "knapsack"
 
 
-def contestants(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any], int]]:
+Contest = tuple[str, dict[str, Any], int]
+
+
+def contestants(options: argparse.Namespace) -> Iterator[Contest]:
     """(strategy, its options, trials)."""
     yield OURS, {}, options.ours
     for name in options.samplers:
@@ -42,8 +50,21 @@ def contestants(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, An
         yield name, {"warm": True}, options.warm
 
 
-def run(base: Engine, name: str, how: dict[str, Any], trials: int, seed: int) -> Run:
-    """One search in memory that shares everything but the proposals with `base`."""
+@cache
+def opened(study: str, calibration: int, validation: int, rung: int, device: str | None) -> Session:
+    """The session that all contestants of a process share, with the smaller splits and the rung below."""
+    config = load_study(study)
+    sizes = {"calibration_images": calibration, "validation_images": validation}
+    config = config.model_copy(update={"data": config.data.model_copy(update=sizes)})
+    session = Session.open(config, device=device, progress=make_progress(True), storage=InMemoryStorage())
+    session.engine.__dict__["rung"] = session.engine.ladder.on_few(rung)
+    return session
+
+
+def run(settings: tuple[Any, ...], contest: Contest, seed: int) -> Run:
+    """One search in memory that shares everything but the proposals with the others of its process."""
+    name, how, trials = contest
+    base = opened(*settings).engine
     changed = replace(base.options, strategy=name, strategy_options=how, trials=trials, seed=seed)
     engine = Engine(base.task, changed, InMemoryStorage(), base.progress)
     shared = ("graph", "cost", "space", "bench", "profile", "evaluator", "rung")
@@ -53,6 +74,16 @@ def run(base: Engine, name: str, how: dict[str, Any], trials: int, seed: int) ->
     points = [(point.accuracy, point.macs_ratio) for point in front.trials]
     cpu = time.process_time() - start
     return {"strategy": name, "options": how, "seed": seed, "cpu_seconds": cpu, "points": points}
+
+
+def runs(settings: tuple[Any, ...], work: list[tuple[Contest, int]], jobs: int) -> Iterator[Run]:
+    """As they end, in so many processes."""
+    if jobs == 1:
+        yield from (run(settings, contest, seed) for contest, seed in work)
+        return
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(run, settings, contest, seed) for contest, seed in work]):
+            yield done.result()
 
 
 def curves(records: list[Run], chance: float) -> dict[str, np.ndarray]:
@@ -113,33 +144,31 @@ def main() -> None:
     parser.add_argument("--calibration", type=int, default=256)
     parser.add_argument("--validation", type=int, default=1000)
     parser.add_argument("--rung", type=int, default=64, help="calibration images of the rung below")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--records", type=Path, nargs="*", default=[], help="what --out has of earlier runs")
     parser.add_argument("--device")
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     if options.plot:
         require()
-    config = load_study(options.study)
-    sizes = {"calibration_images": options.calibration, "validation_images": options.validation}
-    config = config.model_copy(update={"data": config.data.model_copy(update=sizes)})
-    session = Session.open(
-        config, device=options.device, progress=make_progress(True), storage=InMemoryStorage()
-    )
+    settings = (options.study, options.calibration, options.validation, options.rung, options.device)
+    session = opened(*settings)
     chance = 1.0 / (session.splits.num_classes or 1)
-    base = session.engine
-    base.__dict__["rung"] = base.ladder.on_few(options.rung)
-    record, records = Record(options.out, vars(options), session.device), []
-    for seed in options.seeds:
-        for name, how, trials in contestants(options):
-            records.append(run(base, name, how, trials, seed))
-            volumes = history(records[-1]["points"], accuracy=chance)
-            spent = f"{records[-1]['cpu_seconds']:.0f} CPU s"
-            print(label(records[-1]), seed, f"{volumes[-1]:.4f}", spent, flush=True)
-            record.write(records=records)
-    found = curves(records, chance)
-    print(table(found))
+    record = Record(options.out, vars(options), session.device)
+    records = [run for path in options.records for run in json.loads(path.read_text())["records"]]
+    work = [(contest, seed) for seed in options.seeds for contest in contestants(options)]
+    # Ours, then the longest: what waits for a process at the end should be short.
+    work.sort(key=lambda item: (item[0][0] != OURS, -item[0][2]))
+    for found in runs(settings, work, options.jobs):
+        records.append(found)
+        volume = history(found["points"], accuracy=chance)[-1]
+        print(label(found), found["seed"], f"{volume:.4f}", f"{found['cpu_seconds']:.0f} CPU s", flush=True)
+        record.write(records=records)
+    curves_of = curves(records, chance)
+    print(table(curves_of))
     if options.plot:
-        plot(found, chance, options.plot)
+        plot(curves_of, chance, options.plot)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from autoprune.reconstruction.casm.replay import Cache, advance
 from autoprune.reconstruction.casm.trace import Trace, record_trace
 from autoprune.reconstruction.casm.windows import Target, Window, parameters_of, whole, windows
 from autoprune.reconstruction.independent import affected
+from autoprune.reconstruction.sequential import Sequential
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -41,7 +42,7 @@ class Casm(Reconstruction):
     with, on the first `start_images` calibration images (all when None). `scope = "group"`: Adam takes
     `steps` steps of `batch` images for each small model, one after the other in order of execution, on
     cached activations. `scope = "network"`: all targets at once, gradients through the whole network, the
-    dense network beside it; then images can be mirrored (`mirror`). On the first `images` calibration
+    dense network beside it; then images can be mirrored (`mirror`), for a sequential start as well. On the first `images` calibration
     images, or all. A small model whose error does not fall stays as it was.
     """
 
@@ -66,12 +67,15 @@ class Casm(Reconstruction):
                 "from cached activations, which are not mirrored; set the scope, or leave mirror out."
             )
 
+    def _start(self) -> Reconstruction:
+        return Sequential(mirror=self.mirror) if self.start == "sequential" else reconstructions[self.start]()
+
     def quick(self) -> Reconstruction:
         return reconstructions[self.start]().quick()
 
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
         first = bench if self.start_images is None else bench.first(self.start_images)
-        reconstructions[self.start]().restore(first, network, kept)
+        self._start().restore(first, network, kept)
         _Work(self, bench, network, kept).run()
 
 
