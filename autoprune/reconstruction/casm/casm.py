@@ -42,8 +42,8 @@ class Casm(Reconstruction):
     with, on the first `start_images` calibration images (all when None). `scope = "group"`: Adam takes
     `steps` steps of `batch` images for each small model, one after the other in order of execution, on
     cached activations. `scope = "network"`: all targets at once, gradients through the whole network, the
-    dense network beside it; then images can be mirrored (`mirror`), for a sequential start as well. On the first `images` calibration
-    images, or all. A small model whose error does not fall stays as it was.
+    dense network beside it; then images can be mirrored (`mirror`), for a sequential start as well. On the
+    first `images` calibration images, or all. A small model whose error does not fall stays as it was.
     """
 
     citation = "Intraraprasit and Chitsobhuk, Computation 2023"
