@@ -90,7 +90,7 @@ def rates(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
     }
 
 
-def together(options: argparse.Namespace, limit: float) -> dict[str, float]:
+def together(options: argparse.Namespace, limit: float) -> dict[str, Any]:
     """Candidates a second of `--workers` processes on one device; `limit` is that of one process's passes."""
     spawn = multiprocessing.get_context("spawn")
     barrier, spans = spawn.Barrier(options.workers), spawn.Queue()
@@ -98,9 +98,11 @@ def together(options: argparse.Namespace, limit: float) -> dict[str, float]:
     processes = [spawn.Process(target=_work, args=(settings, barrier, spans)) for _ in range(options.workers)]
     for process in processes:
         process.start()
-    found = [spans.get() for _ in processes]
     for process in processes:
         process.join()
+    if any(process.exitcode for process in processes):
+        return {"workers": options.workers, "failed": "a process ended early, see its message"}
+    found = [spans.get() for _ in processes]
     seconds = max(stop for _, stop in found) - min(start for start, _ in found)
     rate = options.workers * options.candidates / seconds
     return {"workers": options.workers, "candidates_per_second": rate, "share_of_limit": rate / limit}
@@ -109,9 +111,14 @@ def together(options: argparse.Namespace, limit: float) -> dict[str, float]:
 def _work(settings: Sequence[Any], barrier: Any, spans: Any) -> None:
     study, images, device, threads, count = settings
     torch.set_num_threads(threads)
-    session = open_session(study, images=images, device=device)
-    kept = candidates(session.engine, count)
-    _restore_and_evaluate(session, kept[0])
+    try:
+        session = open_session(study, images=images, device=device)
+        kept = candidates(session.engine, count)
+        _restore_and_evaluate(session, kept[0])
+    except BaseException:
+        # The others must not wait for a process that is gone: so many may not fit on the device.
+        barrier.abort()
+        raise
     barrier.wait()
     start = time.time()
     for candidate in kept:
@@ -175,7 +182,9 @@ def summary(found: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in found["device_state"].items())])
 
 
-def together_line(found: Mapping[str, float]) -> str:
+def together_line(found: Mapping[str, Any]) -> str:
+    if "failed" in found:
+        return f"{found['workers']} processes: {found['failed']}"
     rate, share = found["candidates_per_second"], found["share_of_limit"]
     return f"{found['workers']} processes: {rate:.3f} candidates a second, {share:.1%} of the limit"
 

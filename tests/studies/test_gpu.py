@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -31,3 +32,19 @@ def test_candidates_are_timed_on_the_processor(
     assert 5 < len(own) <= gpu.TOP and own == sorted(own, reverse=True)
     assert sum(row["share"] for row in found["operators"]) <= 1
     assert "candidates per second" in capsys.readouterr().out
+
+
+def options(study: Path, **changed: object) -> argparse.Namespace:
+    settings = {"images": 32, "device": "cpu", "threads": 1, "candidates": 2, "workers": 2, **changed}
+    return argparse.Namespace(study=str(study), **settings)
+
+
+def test_processes_share_a_device(study: Path) -> None:
+    found = gpu.together(options(study), limit=10.0)
+    assert found["candidates_per_second"] == pytest.approx(10 * found["share_of_limit"])
+    assert "of the limit" in gpu.together_line(found)
+
+
+def test_a_process_that_fails_holds_nobody_up(study: Path) -> None:
+    found = gpu.together(options(study, device="meta"), limit=10.0)
+    assert "ended early" in gpu.together_line(found)
