@@ -87,7 +87,7 @@ class Factored:
         if bool(info.any()):
             return cls(_pseudo_inverse(whole), amount, True)
         if matrix.device.type == "cuda":
-            return cls(_inverse_of(factor), amount, True)
+            return cls(inverse_of(factor), amount, True)
         return cls(factor, amount, False)
 
     def solve(self, right: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ def inverse(matrix: Tensor) -> Tensor:
     return _pseudo_inverse(matrix) if bool(info.any()) else torch.cholesky_inverse(factor)
 
 
-def _inverse_of(factor: Tensor) -> Tensor:
+def inverse_of(factor: Tensor) -> Tensor:
     """The inverse of the matrix with this Cholesky factor, by one triangular solution for all matrices."""
     eye = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
     below: Tensor = torch.linalg.solve_triangular(factor, eye, upper=False)

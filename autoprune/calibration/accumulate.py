@@ -47,10 +47,10 @@ def column_parts(call: LayerCall, grid: Grid) -> Iterator[Tensor]:
 def _parts(call: LayerCall, grid: Grid) -> Iterator[LayerCall]:
     images = call.input.shape[0]
     if call.layer.kind is LayerKind.LINEAR:
-        per_image = call.input[0].numel()
+        per_image = math.prod(call.input.shape[1:])
     else:
-        reused = call.weight[0, 0].numel() / math.prod(grid.steps)
-        per_image = int(call.input[0].numel() * max(reused, 1e-3)) + 1
+        reused = call.taps / math.prod(grid.steps)
+        per_image = int(math.prod(call.input.shape[1:]) * max(reused, 1e-3)) + 1
     limit = PATCH_ELEMENTS.get(call.input.device.type, PATCH_ELEMENTS["cpu"])
     step = max(1, limit // max(per_image, 1))
     for start in range(0, images, step):

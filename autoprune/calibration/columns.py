@@ -67,7 +67,7 @@ def raw_columns(call: LayerCall, grid: Grid) -> Tensor:
     if call.layer.kind is LayerKind.LINEAR:
         return _rows(call.input, grid).T.unsqueeze(0)
     patches = _patches(call, grid)
-    taps, per_group = call.weight[0, 0].numel(), call.weight.shape[1]
+    taps, per_group = call.taps, call.weight.shape[1]
     by_group = patches.reshape(-1, taps, call.groups, per_group) if call.groups > 1 else patches
     rows = by_group.permute(2, 0, 1, 3) if call.groups > 1 else by_group
     return rows.reshape(call.groups, -1, taps * per_group).mT
@@ -91,20 +91,20 @@ def natural_order(call: LayerCall) -> Tensor:
     """Where each column of the flattened weight stands among the raw ones, (n,)."""
     if call.layer.kind is LayerKind.LINEAR:
         return torch.arange(call.input.shape[-1], device=call.input.device)
-    taps, channels = call.weight[0, 0].numel(), call.weight.shape[1]
+    taps, channels = call.taps, call.weight.shape[1]
     raw = torch.arange(taps * channels, device=call.input.device)
     return raw.view(taps, channels).T.reshape(-1)
 
 
 def to_raw(call: LayerCall, weight: Tensor) -> Tensor:
     """A weight of the call's layer as a matrix over raw columns, (groups, out per group, n)."""
-    taps_last = weight.reshape(call.groups, -1, call.weight.shape[1], call.weight[0, 0].numel())
+    taps_last = weight.reshape(call.groups, -1, call.weight.shape[1], call.taps)
     return taps_last.mT.reshape(*taps_last.shape[:2], -1)
 
 
 def from_raw(call: LayerCall, weight: Tensor) -> Tensor:
     """`to_raw` undone: (groups, out per group, n) over columns in the order of the flattened weight."""
-    taps_first = weight.reshape(*weight.shape[:2], call.weight[0, 0].numel(), call.weight.shape[1])
+    taps_first = weight.reshape(*weight.shape[:2], call.taps, call.weight.shape[1])
     return taps_first.mT.reshape(weight.shape)
 
 

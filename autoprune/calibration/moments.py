@@ -6,7 +6,7 @@ over batches in float64: batches are short enough for the first and the many add
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import torch
@@ -32,6 +32,7 @@ class Moments:
     count: int
     cross: Tensor
     target: Tensor
+    _mean: Tensor | None = field(default=None, init=False, repr=False)
 
     @classmethod
     def of(cls, inputs: Tensor, targets: Tensor | None = None) -> Moments:
@@ -56,6 +57,7 @@ class Moments:
 
     def add(self, other: Moments) -> None:
         """Take in the sums of another batch."""
+        self._mean = None
         self.second += other.second
         self.first += other.first
         self.count += other.count
@@ -65,7 +67,9 @@ class Moments:
     @property
     def mean(self) -> Tensor:
         """E[u] as a column, (groups, n, 1)."""
-        return (self.first / self.count).unsqueeze(-1)
+        if self._mean is None:
+            self._mean = (self.first / self.count).unsqueeze(-1)
+        return self._mean
 
     @property
     def target_mean(self) -> Tensor:

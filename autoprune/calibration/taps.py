@@ -8,6 +8,7 @@ a module adds before the convolution is already in the input that the handler se
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -45,6 +46,11 @@ class LayerCall:
             self.input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
         )
         return output
+
+    @property
+    def taps(self) -> int:
+        """Positions of the kernel; 1 for a linear layer."""
+        return math.prod(self.weight.shape[2:])
 
     def output_shape(self) -> torch.Size:
         """Shape of the output, found without computing it."""
