@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import samplers
+
+
+def asked(study: Path, out: Path, *more: str) -> list[str]:
+    lengths = ["--trials", "3", "--warm", "2", "--ours", "2"]
+    sizes = ["--calibration", "32", "--validation", "32", "--rung", "16", *lengths]
+    return ["samplers.py", str(study), "--seeds", "0", *sizes, "--out", str(out), *more]
+
+
+def test_contestants_of_several_processes_and_earlier_runs_stand_side_by_side(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    monkeypatch.setattr("sys.argv", asked(study, first, "--samplers", "nsga2", "--jobs", "2"))
+    samplers.main()
+    alone = json.loads(first.read_text())["records"]
+    assert {samplers.label(run) for run in alone} == {"ours", "nsga2, cold", "nsga2, warm"}
+    assert sorted(len(run["points"]) for run in alone) == [2, 2, 3]
+    monkeypatch.setattr("sys.argv", asked(study, second, "--samplers", "random", "--records", str(first)))
+    samplers.main()
+    together = json.loads(second.read_text())["records"]
+    assert together[: len(alone)] == alone
+    last = capsys.readouterr().out.rpartition("| contestant")[2]
+    assert "ours (2 seeds)" in last and "nsga2, cold (1 seeds)" in last and "random, warm (1 seeds)" in last
+
+
+def test_a_process_more_changes_no_candidate(study: Path) -> None:
+    settings = (str(study), 32, 32, 16, "cpu")
+    work = [(("random", {"warm": False}, 3), seed) for seed in (0, 1)]
+    alone = {run["seed"]: run["points"] for run in samplers.runs(settings, work, 1)}
+    samplers.opened.cache_clear()
+    assert {run["seed"]: run["points"] for run in samplers.runs(settings, work, 2)} == alone
