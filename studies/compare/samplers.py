@@ -43,11 +43,13 @@ Contest = tuple[str, dict[str, Any], int]
 
 def contestants(options: argparse.Namespace) -> Iterator[Contest]:
     """(strategy, its options, trials)."""
-    yield OURS, {}, options.ours
+    if options.ours:
+        yield OURS, {}, options.ours
     for name in options.samplers:
         longest = options.slow if name == "gp" else options.trials
         yield name, {"warm": False}, longest
-        yield name, {"warm": True}, options.warm
+        if options.warm:
+            yield name, {"warm": True}, options.warm
 
 
 @cache
@@ -103,14 +105,14 @@ def label(record: Run) -> str:
 def table(found: dict[str, np.ndarray]) -> str:
     """Mean over seeds at a few lengths, and after how many trials ours reaches the last mean."""
     lengths = (10, 20, 30, 60, 100, 200, 300)
-    ours = found["ours"].mean(0)
+    ours = found["ours"].mean(0) if "ours" in found else np.empty(0)
     lines = [f"| contestant | {' | '.join(map(str, lengths))} | ours reaches its last value after |"]
     lines.append("|---" * (len(lengths) + 2) + "|")
     for name, rows in found.items():
         mean = rows.mean(0)
         cells = [f"{mean[n - 1]:.4f}" if len(mean) >= n else "-" for n in lengths]
         reached = np.flatnonzero(ours >= mean[-1])
-        after = f"{reached[0] + 1} trials" if len(reached) else "not reached"
+        after = f"{reached[0] + 1} trials" if len(reached) else "not reached" if len(ours) else "-"
         lines.append(f"| {name} ({len(rows)} seeds) | {' | '.join(cells)} | {after} |")
     return "\n".join(lines)
 
@@ -139,8 +141,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--trials", type=int, default=300, help="of cold samplers")
     parser.add_argument("--slow", type=int, default=100, help="of the cold Gaussian process")
-    parser.add_argument("--warm", type=int, default=60, help="of warm samplers")
-    parser.add_argument("--ours", type=int, default=60)
+    parser.add_argument("--warm", type=int, default=60, help="of warm samplers; 0 leaves them out")
+    parser.add_argument("--ours", type=int, default=60, help="trials of ours; 0 leaves it out")
     parser.add_argument("--calibration", type=int, default=256)
     parser.add_argument("--validation", type=int, default=1000)
     parser.add_argument("--rung", type=int, default=64, help="calibration images of the rung below")

@@ -23,6 +23,9 @@ def test_contestants_of_several_processes_and_earlier_runs_stand_side_by_side(
     alone = json.loads(first.read_text())["records"]
     assert {samplers.label(run) for run in alone} == {"ours", "nsga2, cold", "nsga2, warm"}
     assert sorted(len(run["points"]) for run in alone) == [2, 2, 3]
+    monkeypatch.setattr("sys.argv", asked(study, second, "--samplers", "random", "--warm", "0", "--ours", "0"))
+    samplers.main()
+    assert {samplers.label(run) for run in json.loads(second.read_text())["records"]} == {"random, cold"}
     monkeypatch.setattr("sys.argv", asked(study, second, "--samplers", "random", "--records", str(first)))
     samplers.main()
     together = json.loads(second.read_text())["records"]
