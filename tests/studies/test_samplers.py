@@ -23,7 +23,8 @@ def test_contestants_of_several_processes_and_earlier_runs_stand_side_by_side(
     alone = json.loads(first.read_text())["records"]
     assert {samplers.label(run) for run in alone} == {"ours", "nsga2, cold", "nsga2, warm"}
     assert sorted(len(run["points"]) for run in alone) == [2, 2, 3]
-    monkeypatch.setattr("sys.argv", asked(study, second, "--samplers", "random", "--warm", "0", "--ours", "0"))
+    cold = ("--samplers", "random", "--warm", "0", "--ours", "0")
+    monkeypatch.setattr("sys.argv", asked(study, second, *cold))
     samplers.main()
     assert {samplers.label(run) for run in json.loads(second.read_text())["records"]} == {"random, cold"}
     monkeypatch.setattr("sys.argv", asked(study, second, "--samplers", "random", "--records", str(first)))
