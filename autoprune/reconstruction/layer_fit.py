@@ -15,7 +15,7 @@ from autoprune.calibration.statistics import centred
 from autoprune.calibration.taps import LayerCall
 from autoprune.linear_algebra import Factored, for_images
 from autoprune.reconstruction.least_squares import Solution, solution_of
-from autoprune.reconstruction.rectified import Behind, Sample, rectified
+from autoprune.reconstruction.rectified import Behind, Goal, Sample, rectified
 
 SAMPLE_BYTES = 2 * 2**30
 """Input columns of one layer that are kept for the rounds behind a clamp; what comes later only counts in
@@ -56,9 +56,10 @@ class LayerFit:
         for inputs in column_parts(call, grid):
             stop = start + inputs.shape[-1]
             self._count(Moments.of(inputs, grouped(own[:, start:stop], call.groups)))
-            if seen is not None and self._bytes < SAMPLE_BYTES:
+            if self.clamp is not None and seen is not None and self._bytes < SAMPLE_BYTES:
                 beside = None if other is None else grouped(other[:, start:stop], call.groups)
-                self._samples.append(Sample(inputs, grouped(seen[:, start:stop], call.groups), beside))
+                goal = Goal.of(grouped(seen[:, start:stop], call.groups), self.clamp)
+                self._samples.append(Sample(inputs, goal, beside))
                 self._bytes += inputs.numel() * inputs.element_size()
             start = stop
 

@@ -31,16 +31,43 @@ OVER_RELAXATION = 1.5
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Columns on which the fit is judged: inputs (groups, n, columns), dense values (groups, out, columns).
+class Goal:
+    """What values behind the layer should be: `aim`, or where a bound cuts them off (`below` and `above` say
+    where, None for nowhere) anything beyond it. All of one shape."""
 
-    `dense` stands before the clamp, and so does `other` (same shape): what is added to the normalised
-    output of the layer, None for nothing.
+    aim: Tensor
+    below: Tensor | None
+    above: Tensor | None
+
+    @classmethod
+    def of(cls, dense: Tensor, clamp: Clamp) -> Goal:
+        """The dense values, which stand before the clamp."""
+        below = None if clamp.low == -math.inf else dense <= clamp.low
+        above = None if clamp.high == math.inf else dense >= clamp.high
+        return cls(dense.clamp(clamp.low, clamp.high), below, above)
+
+    def missed(self, fitted: Tensor) -> Tensor:
+        """How far the fitted values are from what they should be, with sign; 0 where the clamp hides it."""
+        left = self.aim - fitted
+        if self.below is not None:
+            left = torch.where(self.below, left.clamp(max=0), left)
+        return left if self.above is None else torch.where(self.above, left.clamp(min=0), left)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Columns on which the fit is judged: inputs (groups, n, columns) and their goal (groups, out, columns).
+
+    `other`, of the goal's shape, is added to the normalised output of the layer, None for nothing.
     """
 
     inputs: Tensor
-    dense: Tensor
+    goal: Goal
     other: Tensor | None
+
+    def to(self, dtype: torch.dtype) -> Sample:
+        other = None if self.other is None else self.other.to(dtype)
+        return Sample(self.inputs.to(dtype), replace(self.goal, aim=self.goal.aim.to(dtype)), other)
 
 
 @dataclass(frozen=True)
@@ -50,36 +77,6 @@ class Behind:
     clamp: Clamp
     scale: Tensor
     shift: Tensor
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What fitted values should be: `aim`, where a bound does not hide them (the same shape, or None)."""
-
-    aim: Tensor
-    low: Tensor | None
-    high: Tensor | None
-
-    @classmethod
-    def of(cls, dense: Tensor, clamp: Clamp) -> Goal:
-        """The dense values where they pass the clamp; where one is cut off, anything beyond its bound."""
-        low = None if clamp.low == -math.inf else torch.where(dense > clamp.low, -math.inf, clamp.low)
-        high = None if clamp.high == math.inf else torch.where(dense < clamp.high, math.inf, clamp.high)
-        return cls(dense.clamp(clamp.low, clamp.high), _like(low, dense), _like(high, dense))
-
-    def missed(self, fitted: Tensor) -> Tensor:
-        """How far the fitted values are from what they should be, with sign; 0 where the clamp hides it."""
-        hidden = self.low is not None or self.high is not None
-        return self.aim - (fitted.clamp(self.low, self.high) if hidden else fitted)
-
-
-def _like(bound: Tensor | None, values: Tensor) -> Tensor | None:
-    return None if bound is None else bound.to(values.dtype)
-
-
-def residue(dense: Tensor, fitted: Tensor, clamp: Clamp) -> Tensor:
-    """How far the fitted values are from what they should be, with sign; 0 where the clamp hides it."""
-    return Goal.of(dense, clamp).missed(fitted)
 
 
 def rectified(
@@ -111,8 +108,7 @@ class _Problem:
     mean: Tensor
     system: Factored
     behind: Behind
-    pieces: Sequence[tuple[Tensor, Tensor | None, Goal]]
-    """Inputs, what is added behind, and the goal of each sample."""
+    samples: Sequence[Sample]
     to_output: Tensor
     """From sums over all samples behind the layer to means in units of its output, (groups, out, 1)."""
 
@@ -122,12 +118,9 @@ class _Problem:
     ) -> _Problem:
         # Sums over columns overflow in half precision.
         dtype = torch.promote_types(samples[0].inputs.dtype, torch.float32)
-        pieces = []
-        for sample in samples:
-            other = None if sample.other is None else sample.other.to(dtype)
-            pieces.append((sample.inputs.to(dtype), other, Goal.of(sample.dense.to(dtype), behind.clamp)))
-        count = sum(sample.dense.shape[-1] for sample in samples)
-        return cls(system.damping * prior, mean, system, behind, pieces, 1.0 / (behind.scale * count))
+        count = sum(sample.inputs.shape[-1] for sample in samples)
+        wide = [sample.to(dtype) for sample in samples]
+        return cls(system.damping * prior, mean, system, behind, wide, 1.0 / (behind.scale * count))
 
     def round(self, now: Solution, step: float) -> Solution:
         cross, mean = self._residue(now)
@@ -143,23 +136,22 @@ class _Problem:
 
     def _residue(self, now: Solution) -> tuple[Tensor, Tensor]:
         """E[r u^T] (groups, out, n) and E[r] (groups, out, 1) of the residue r, in units of the layer."""
-        behind, dtype = self.behind, self.pieces[0][0].dtype
+        behind, dtype = self.behind, self.samples[0].inputs.dtype
         weight = (behind.scale * now.weight).to(dtype)
         constant = behind.shift
         if now.shift is not None:
             constant = torch.addcmul(constant, behind.scale, now.shift.unsqueeze(-1))
-        constant = constant.to(dtype)
-        sums = [self._sums(piece, weight, constant) for piece in self.pieces]
-        cross, total = (sum(parts[1:], parts[0]) for parts in zip(*sums, strict=True))
+        cross, total = _sums(self.samples[0], weight, constant.to(dtype))
+        for sample in self.samples[1:]:
+            more = _sums(sample, weight, constant.to(dtype))
+            cross, total = cross.add_(more[0]), total.add_(more[1])
         return cross * self.to_output, total * self.to_output
 
-    @staticmethod
-    def _sums(
-        piece: tuple[Tensor, Tensor | None, Goal], weight: Tensor, constant: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Sums of r u^T and r over one sample, in float64."""
-        inputs, other, goal = piece
-        with rounded_products(inputs.device):
-            fitted = torch.baddbmm(constant if other is None else other + constant, weight, inputs)
-            left = goal.missed(fitted)
-            return torch.bmm(left, inputs.mT).double(), left.sum(-1, keepdim=True).double()
+
+def _sums(sample: Sample, weight: Tensor, constant: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums of r u^T and r over one sample, in float64."""
+    inputs, other = sample.inputs, sample.other
+    with rounded_products(inputs.device):
+        fitted = torch.baddbmm(constant if other is None else other + constant, weight, inputs)
+        left = sample.goal.missed(fitted)
+        return torch.bmm(left, inputs.mT).double(), left.sum(-1, keepdim=True).double()
