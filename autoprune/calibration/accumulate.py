@@ -12,10 +12,10 @@ from autoprune.calibration.columns import Grid, natural_order, raw_columns
 from autoprune.calibration.moments import Moments
 from autoprune.calibration.taps import LayerCall
 from autoprune.graph.groups import LayerKind
+from autoprune.memory import Limit
 
-PATCH_ELEMENTS = {"cpu": 8_000_000, "cuda": 256_000_000}
-"""Largest matrix of patches that is made at once: 32 MB in float32 on a CPU, 1 GB on a GPU, which small
-matrices leave idle."""
+PATCHES = Limit(cpu=32_000_000, gpu=1_024_000_000, parts=70)
+"""Largest matrix of patches that is made at once, in float32: small ones leave a GPU idle."""
 
 
 def call_moments(call: LayerCall, grid: Grid, target: Tensor | None = None) -> Moments:
@@ -51,7 +51,7 @@ def _parts(call: LayerCall, grid: Grid) -> Iterator[LayerCall]:
     else:
         reused = call.taps / math.prod(grid.steps)
         per_image = int(math.prod(call.input.shape[1:]) * max(reused, 1e-3)) + 1
-    limit = PATCH_ELEMENTS.get(call.input.device.type, PATCH_ELEMENTS["cpu"])
+    limit = PATCHES.bytes(call.input.device) // 4
     step = max(1, limit // max(per_image, 1))
     for start in range(0, images, step):
         yield replace(call, input=call.input[start : start + step])

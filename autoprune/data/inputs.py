@@ -10,6 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import DataError
+from autoprune.memory import Limit
+
+FAST = Limit(cpu=2 * 2**20, gpu=512 * 2**20, parts=150)
+"""Inputs in one of the `fast_batches`; the activations of a batch take some twenty times as much."""
 
 FAST_LEAST = 16
 """Samples in one of the `fast_batches`, however large each is."""
@@ -132,12 +136,7 @@ def fast_batches(inputs: Inputs) -> list[Inputs]:
     On a CPU activations should stay in its caches: 730 images a second in batches of 64, 459 in batches of
     1,000 (ResNet-56, see studies/LOG.md). A GPU wants to be filled.
     """
-    return inputs.split(fast_bytes(inputs.tensors[0].device), least=FAST_LEAST)
-
-
-def fast_bytes(device: torch.device) -> int:
-    """Bytes of inputs in one of the `fast_batches`."""
-    return 2 * 2**20 if device.type == "cpu" else 512 * 2**20
+    return inputs.split(FAST.bytes(inputs.tensors[0].device), least=FAST_LEAST)
 
 
 def leading(batches: Sequence[Inputs], count: int) -> list[Inputs]:

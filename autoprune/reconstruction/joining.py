@@ -18,8 +18,9 @@ from autoprune.calibration.flow import Branch, FlowHandler, FlowTap
 from autoprune.calibration.taps import LayerCall
 from autoprune.data.inputs import Inputs
 from autoprune.graph.groups import Layer
+from autoprune.memory import Limit
 
-LIVE_BYTES = {"cpu": 4 * 2**30, "cuda": 24 * 2**30}
+LIVE = Limit(cpu=4 * 2**30, gpu=24 * 2**30, parts=4)
 """Live activations of a pass at most, about."""
 _BESIDE = 2
 """What an image holds at a layer, in units of the layer's input and output: shortcuts wait beside them."""
@@ -51,8 +52,7 @@ def joining(model: nn.Module, layers: Sequence[Layer], chunks: Sequence[Inputs])
     with FlowTap(model, layers, watch):
         chunks[0].take(1).call(model)
     sizes = [chunk.size for chunk in chunks]
-    device = chunks[0].tensors[0].device.type
-    room = LIVE_BYTES.get(device, LIVE_BYTES["cpu"])
+    room = LIVE.bytes(chunks[0].tensors[0].device)
     return Joining(sizes, _joins(sizes, list(watch.live.values()), room), _numbered(watch.live))
 
 

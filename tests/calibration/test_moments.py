@@ -14,6 +14,7 @@ from autoprune.criteria.views import dense_weight
 from autoprune.data.inputs import Inputs
 from autoprune.errors import DataError
 from autoprune.linear_algebra import for_images
+from autoprune.memory import Limit
 from tests.small import NETWORKS, make_bench
 
 
@@ -70,7 +71,7 @@ def test_calibration_does_not_depend_on_batches(name: str, monkeypatch: pytest.M
     model, images = small.model(dtype=torch.float64), small.images(24, dtype=torch.float64)
     whole = make_bench(model, images).statistics
     # So small that patches are made image by image.
-    monkeypatch.setattr(accumulate, "PATCH_ELEMENTS", {"cpu": 10})
+    monkeypatch.setattr(accumulate, "PATCHES", Limit(cpu=40, gpu=0, parts=1))
     parts = make_bench(model, images, chunks=5).statistics
     assert whole.images == parts.images == 24 and list(whole.moments) == list(parts.moments)
     for layer, moments in whole.moments.items():

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from autoprune.calibration.statistics import centred
 from autoprune.graph import Slicer
+from autoprune.memory import Limit
 from autoprune.reconstruction import Bench, Sequential, joining
 from autoprune.reconstruction.sequential import disturbed
 from tests.small import NETWORKS, make_bench, random_kept
@@ -41,7 +42,7 @@ def test_a_pass_without_room_uses_the_first_images(network: str, monkeypatch: py
     bench = make_bench(small.model(dtype=F64), images, damping=1e-4, chunks=3)
     kept = random_kept(bench.graph, 0.6)
     few = restored(bench.first(bench.chunks[0].size), kept)
-    monkeypatch.setitem(joining.LIVE_BYTES, "cpu", 0)
+    monkeypatch.setattr(joining, "LIVE", Limit(cpu=0, gpu=0, parts=1))
     torch.testing.assert_close(restored(bench, kept).state_dict(), few.state_dict())
 
 
@@ -59,7 +60,7 @@ def test_late_images_count_from_where_they_join(
         bench.chunks[0].take(1).call(bench.model)
     needed = list(accumulate(reversed(watch.live.values()), max))[::-1]
     # The least room in which all images fit at some layer: at the last ones.
-    monkeypatch.setitem(joining.LIVE_BYTES, "cpu", needed[-1] * len(images))
+    monkeypatch.setattr(joining, "LIVE", Limit(cpu=needed[-1] * len(images), gpu=0, parts=1))
     pruned, joined = restored(bench, kept), bench.targets.joining
     assert joined.chunks(list(joined.order)[-1]) == chunks
     whole = make_bench(bench.model, images)
