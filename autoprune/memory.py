@@ -1,4 +1,4 @@
-"""How much memory one step of a pass may take: a fixed amount on a processor, a part of all there is on a GPU.
+"""How much memory a step of a pass may take: a fixed amount on a processor, a part of all there is on a GPU.
 
 Parts of the whole and not of what is free: equal devices then work in equal steps, and give equal results.
 """
