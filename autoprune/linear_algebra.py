@@ -28,8 +28,8 @@ def for_images(damping: float, columns: int, images: int) -> float:
 def rounded_products(device: torch.device) -> Iterator[None]:
     """On a GPU, float32 matrix products round their factors to TF32 inside; nothing changes elsewhere.
 
-    Sums stay float32. A second moment of rounded columns is still an exact one, of inputs disturbed by 2^-11
-    of their size at most: far below any damping. Settings of the user's are put back.
+    Sums stay float32. The second moment of columns about their mean is then that of columns disturbed by
+    2^-10 of their size at most: far below any damping. Settings of the user's are put back.
     """
     general = _general_precision() if device.type == "cuda" else None
     if general in (None, "high", "medium"):
@@ -109,6 +109,9 @@ def inverse_of(factor: Tensor) -> Tensor:
 
 
 def _pseudo_inverse(matrix: Tensor) -> Tensor:
-    # Rounding made the matrix indefinite: directions below the noise are left out.
-    inverted: Tensor = torch.linalg.pinv(matrix, rtol=1e-10, hermitian=True)
+    # Rounding made the matrix indefinite: directions below the noise are left out, negative ones among them.
+    values, vectors = torch.linalg.eigh(matrix)
+    stays = values > 1e-10 * values[..., -1:].clamp_min(0)
+    weights = torch.where(stays, 1 / values, 0.0).unsqueeze(-1)
+    inverted: Tensor = vectors @ (weights * vectors.mT)
     return inverted

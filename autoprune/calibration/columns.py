@@ -62,15 +62,16 @@ def input_columns(call: LayerCall, grid: Grid) -> Tensor:
 def raw_columns(call: LayerCall, grid: Grid) -> Tensor:
     """`input_columns` in the order that is cheap to make: for a convolution, kernel taps before channels.
 
-    Channels stay side by side as in a channels_last image. A view of the input where that is enough.
+    Channels stay side by side as in a channels_last image.
     """
     if call.layer.kind is LayerKind.LINEAR:
         return _rows(call.input, grid).T.unsqueeze(0)
-    patches = _patches(call, grid)
-    taps, per_group = call.taps, call.weight.shape[1]
-    by_group = patches.reshape(-1, taps, call.groups, per_group) if call.groups > 1 else patches
-    rows = by_group.permute(2, 0, 1, 3) if call.groups > 1 else by_group
-    return rows.reshape(call.groups, -1, taps * per_group).mT
+    patches, per_group = _patches(call, grid), call.weight.shape[1]
+    if call.groups == 1:
+        # Whatever is not all of the image is copied, lest a few columns hold the whole of it in memory.
+        return patches.contiguous().view(1, -1, call.taps * per_group).mT
+    by_group = patches.reshape(-1, call.taps, call.groups, per_group).permute(2, 0, 1, 3)
+    return by_group.reshape(call.groups, -1, call.taps * per_group).mT
 
 
 def _patches(call: LayerCall, grid: Grid) -> Tensor:

@@ -135,7 +135,9 @@ class FlowTap(LayerTap):
             output: Tensor = func(*args, **kwargs)
             return output
         output = self._deferred.mapped(given, lambda value: func(**{**bound.arguments, "input": value}))
-        self._remember(output, replace(branch, norm=bound.arguments))
+        # Without its input, which would live as long as what it gave.
+        norm = {name: value for name, value in bound.arguments.items() if name != "input"}
+        self._remember(output, replace(branch, norm=norm))
         return output
 
     def _sum(self, func: Function, left: Any, right: Any) -> Any:

@@ -41,14 +41,10 @@ class Moments:
         y = inputs.new_empty(inputs.shape[0], 0, inputs.shape[-1]) if targets is None else _wide(targets)
         # Sums as products: several times faster than a reduction that converts every element.
         ones = inputs.new_ones(inputs.shape[-1])
-        with rounded_products(inputs.device):
-            return cls(
-                second=_square(inputs).double(),
-                first=torch.matmul(inputs, ones).double(),
-                count=inputs.shape[-1],
-                cross=torch.matmul(inputs, y.mT).double(),
-                target=torch.matmul(y, ones).double(),
-            )
+        first, target = torch.matmul(inputs, ones).double(), torch.matmul(y, ones).double()
+        whole = inputs.device.type == "cpu"
+        second, cross = _products(inputs, y) if whole else _shifted(inputs, y, first, target)
+        return cls(second, first, inputs.shape[-1], cross, target)
 
     def reordered(self, order: Tensor) -> Moments:
         """The same moments with input row i taken from row `order[i]`."""
@@ -92,6 +88,29 @@ class Moments:
         if not centred:
             return moment
         return torch.baddbmm(moment, self.mean, self.target_mean.unsqueeze(-2), alpha=-1)
+
+
+def _products(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """`x x^T` and `x y^T` in float64."""
+    with rounded_products(x.device):
+        return _square(x).double(), torch.matmul(x, y.mT).double()
+
+
+def _shifted(x: Tensor, y: Tensor, first: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The same by way of products of rows from which about their means were taken.
+
+    Rounding then disturbs what varies and not what is constant: a covariance is the difference of the two,
+    and beside a mean of several standard deviations little would be left of it. `first` and `target` are the
+    rows' sums.
+    """
+    count = max(x.shape[-1], 1)
+    a, b = ((sums / count).to(x.dtype).unsqueeze(-1) for sums in (first, target))
+    second, cross = _products(x - a, y - b)
+    a, b, sx, sy = a.double(), b.double(), first.unsqueeze(-1), target.unsqueeze(-1)
+    # sum x x^T = sum (x - a)(x - a)^T + a sx^T + sx a^T - n a a^T
+    second += a @ sx.mT + (sx - count * a) @ a.mT
+    cross += a @ sy.mT + (sx - count * a) @ b.mT
+    return second, cross
 
 
 def _square(x: Tensor) -> Tensor:

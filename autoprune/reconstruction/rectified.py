@@ -116,11 +116,8 @@ class _Problem:
     def of(
         cls, prior: Tensor, mean: Tensor, system: Factored, samples: Sequence[Sample], behind: Behind
     ) -> _Problem:
-        # Sums over columns overflow in half precision.
-        dtype = torch.promote_types(samples[0].inputs.dtype, torch.float32)
         count = sum(sample.inputs.shape[-1] for sample in samples)
-        wide = [sample.to(dtype) for sample in samples]
-        return cls(system.damping * prior, mean, system, behind, wide, 1.0 / (behind.scale * count))
+        return cls(system.damping * prior, mean, system, behind, samples, 1.0 / (behind.scale * count))
 
     def round(self, now: Solution, step: float) -> Solution:
         cross, mean = self._residue(now)
@@ -136,14 +133,15 @@ class _Problem:
 
     def _residue(self, now: Solution) -> tuple[Tensor, Tensor]:
         """E[r u^T] (groups, out, n) and E[r] (groups, out, 1) of the residue r, in units of the layer."""
-        behind, dtype = self.behind, self.samples[0].inputs.dtype
+        # Sums over columns overflow in half precision.
+        behind, dtype = self.behind, torch.promote_types(self.samples[0].inputs.dtype, torch.float32)
         weight = (behind.scale * now.weight).to(dtype)
         constant = behind.shift
         if now.shift is not None:
             constant = torch.addcmul(constant, behind.scale, now.shift.unsqueeze(-1))
-        cross, total = _sums(self.samples[0], weight, constant.to(dtype))
+        cross, total = _sums(self.samples[0].to(dtype), weight, constant.to(dtype))
         for sample in self.samples[1:]:
-            more = _sums(sample, weight, constant.to(dtype))
+            more = _sums(sample.to(dtype), weight, constant.to(dtype))
             cross, total = cross.add_(more[0]), total.add_(more[1])
         return cross * self.to_output, total * self.to_output
 

@@ -136,7 +136,7 @@ class SequentialPass:
         if self._fit is None:
             cut = self.targets.cuts.get(call.layer.name) if self.rounds else None
             if affine is None and cut is not None and cut.affine is not None:
-                rows = self.rows[call.layer.name]
+                rows = self.rows[call.layer.name].to(cut.affine.scale.device)
                 affine = Affine(cut.affine.scale[rows], cut.affine.shift[rows])
             self._fit = LayerFit(call, affine, None if cut is None else cut.clamp)
         return self._fit
@@ -195,7 +195,7 @@ class _Chunk(FlowHandler):
 
     def _dense(self, call: LayerCall) -> Tensor:
         outputs = self.owner.targets.outputs[call.layer.name, self.index]
-        return outputs[self.owner.rows[call.layer.name]]
+        return outputs[self.owner.rows[call.layer.name].to(outputs.device)]
 
     def _grid(self, call: LayerCall) -> Grid:
         return self.owner.targets.known_grid(call.layer, self.index)

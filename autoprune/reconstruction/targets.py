@@ -74,14 +74,20 @@ class _Recorder(FlowHandler):
         self.targets, self.chunk = targets, chunk
         # Layers that something other than a clamp reads, in their sum or before it.
         self._used: set[str] = set()
+        self._versions: dict[str, int] = {}
 
     def on_layer(self, call: LayerCall) -> Tensor:
         output = call.run()
         self.targets.calls[call.layer.name] += self.chunk == 0
+        self._versions[call.layer.name] = _version(call.input)
         self._store(call, output)
         return output
 
-    def on_sum(self, branch: Branch, other: Tensor, total: Callable[[], Tensor]) -> Tensor:
+    def on_sum(self, branch: Branch, other: Tensor, total: Callable[[], Tensor]) -> Tensor | None:
+        if self._versions[branch.call.layer.name] != _version(branch.call.input):
+            # What it read has been changed in place since: at the sum there is nothing left to fit it on.
+            self.on_use(branch)
+            return None
         summed = total()
         self.targets.residual.add(branch.call.layer.name)
         self._store(branch.call, summed)
@@ -102,6 +108,11 @@ class _Recorder(FlowHandler):
         # A copy: the network may go on working on this tensor in place.
         copied = columns.clone(memory_format=torch.contiguous_format)
         self.targets.outputs[call.layer.name, self.chunk] = copied
+
+
+def _version(tensor: Tensor) -> int:
+    """Grows with every change in place."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 @torch.no_grad()

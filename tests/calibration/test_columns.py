@@ -114,3 +114,14 @@ def test_the_steps_leave_about_the_limit(sizes: list[int], limit: int) -> None:
 
 def test_few_positions_are_halved_along_one_dimension() -> None:
     assert sorted(grid_steps((8, 8), 32)) == [1, 2] and grid_steps((16, 16), 64) == (2, 2)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("steps", [(), (1, 2), (2, 1), (4, 4)])
+def test_columns_hold_no_more_memory_than_they_are(
+    layout: torch.memory_format, steps: tuple[int, ...]
+) -> None:
+    images = torch.randn(2, 6, 8, 8).contiguous(memory_format=layout)
+    call, _ = record(nn.Conv2d(6, 4, 1), images)
+    columns = raw_columns(call, Grid(steps))
+    assert columns.untyped_storage().nbytes() == columns.numel() * columns.element_size()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,7 @@ from autoprune.calibration.flow import Branch, FlowHandler, FlowTap
 from autoprune.calibration.taps import LayerCall, LayerTap
 from autoprune.data.inputs import Inputs
 from autoprune.graph import find_groups
+from autoprune.graph.groups import Layer, LayerKind
 from autoprune.reconstruction.targets import DenseTargets, record_targets
 from tests.small import NETWORKS
 
@@ -129,3 +131,20 @@ class Returned(nn.Module):
 @pytest.mark.parametrize("features", [False, True])
 def test_what_a_network_returns_is_read(features: bool) -> None:
     assert ("a" in targets_of(Returned(features)).cuts) is not features
+
+
+@torch.no_grad()
+def test_what_a_batch_norm_read_is_not_kept_for_what_it_gave() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval()
+    layer = Layer("0", LayerKind.CONV, "0.weight", "0.bias", (4, 3, 1, 1), 1, 1, "1")
+    read: list[weakref.ref[Tensor]] = []
+
+    class Handler(FlowHandler):
+        def on_layer(self, call: LayerCall) -> Tensor:
+            output = call.run()
+            read.append(weakref.ref(output))
+            return output
+
+    with FlowTap(model, [layer], Handler()) as tap:
+        output = model(torch.randn(2, 3, 4, 4))
+        assert read[0]() is None and tap._find(output) is not None

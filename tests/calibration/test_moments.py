@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from autoprune.calibration import accumulate
+from autoprune.calibration import moments as module
 from autoprune.calibration.moments import Moments
 from autoprune.calibration.statistics import calibrate, centred
 from autoprune.criteria.views import dense_weight
@@ -54,6 +55,38 @@ def test_moments_are_those_of_numpy() -> None:
         np.testing.assert_allclose(moments.cross_covariance(False)[g], x[g] @ y[g].T / 50)
         np.testing.assert_allclose(moments.mean[g, :, 0], x[g].mean(-1))
         np.testing.assert_allclose(moments.target_mean[g], y[g].mean(-1))
+
+
+@given(
+    groups=st.integers(1, 3), n=st.integers(1, 5), out=st.integers(0, 3), columns=st.integers(0, 20)
+)
+@settings(max_examples=30, deadline=None)
+def test_products_of_shifted_rows_are_those_of_the_rows(groups: int, n: int, out: int, columns: int) -> None:
+    x, y = data(groups, n, out, columns)
+    found = module._shifted(x, y, x.sum(-1), y.sum(-1))
+    for mine, wanted in zip(found, module._products(x, y), strict=True):
+        torch.testing.assert_close(mine, wanted)
+
+
+def test_rounded_products_leave_a_covariance_beside_a_large_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: factors lose all but 10 bits of their mantissa."""
+    exact = module._products
+
+    def rounded(x: Tensor) -> Tensor:
+        return (x.contiguous().view(torch.int32) & ~0x1FFF).view(torch.float32)
+
+    monkeypatch.setattr(module, "_products", lambda x, y: exact(rounded(x), rounded(y)))
+    x = (torch.randn(1, 6, 5000, generator=torch.Generator().manual_seed(0)) + 30).float()
+    wanted = torch.cov(x[0].double(), correction=0)
+    y, first = x[:, :2], x.double().sum(-1)
+    errors = {}
+    shifted, plain = module._shifted(x, y, first, first[:, :2]), module._products(x, y)
+    for name, (second, cross) in {"shifted": shifted, "plain": plain}.items():
+        found = Moments(second, first, 5000, cross, first[:, :2])
+        errors[name] = float((found.covariance(True)[0] - wanted).norm() / wanted.norm())
+        if name == "shifted":
+            torch.testing.assert_close(found.cross_covariance(True)[0], wanted[:, :2], atol=5e-3, rtol=0)
+    assert errors["shifted"] < 5e-3 and errors["plain"] > 0.1
 
 
 def test_float32_products_summed_in_float64_are_enough() -> None:

@@ -69,7 +69,7 @@ def test_interrupted_twice_it_stops_at_once_and_can_be_continued(
     search: Search, folder: Path, workers: int
 ) -> None:
     searching = search("--workers", str(workers), "--trials", "1000", seconds=0.5)
-    searching.until(lambda: bool(searching.workers()))
+    searching.until(lambda: bool(searching.workers()) and bool(trials_in(folder, TrialState.RUNNING)))
     processes = searching.workers()
     os.killpg(searching.process.pid, signal.SIGINT)
     assert searching.says("press Ctrl-C again")
