@@ -15,7 +15,7 @@ from autoprune.graph.groups import LayerKind
 from autoprune.memory import Limit
 
 PATCHES = Limit(cpu=32_000_000, gpu=1_024_000_000, parts=70)
-"""Largest matrix of patches that is made at once, in float32: small ones leave a GPU idle."""
+"""Bytes of the largest matrix of patches that is made at once, in float32: small ones leave a GPU idle."""
 
 
 def call_moments(call: LayerCall, grid: Grid, target: Tensor | None = None) -> Moments:

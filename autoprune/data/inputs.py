@@ -13,7 +13,7 @@ from autoprune.errors import DataError
 from autoprune.memory import Limit
 
 FAST = Limit(cpu=2 * 2**20, gpu=512 * 2**20, parts=150)
-"""Inputs in one of the `fast_batches`; the activations of a batch take some twenty times as much."""
+"""Bytes of inputs in one of the `fast_batches`. The activations of a batch take many times as much."""
 
 FAST_LEAST = 16
 """Samples in one of the `fast_batches`, however large each is."""

@@ -21,7 +21,7 @@ from autoprune.graph.groups import Layer
 from autoprune.memory import Limit
 
 LIVE = Limit(cpu=4 * 2**30, gpu=24 * 2**30, parts=4)
-"""Live activations of a pass at most, about."""
+"""Bytes of live activations of a pass at most, about."""
 _BESIDE = 2
 """What an image holds at a layer, in units of the layer's input and output: shortcuts wait beside them."""
 

@@ -68,7 +68,10 @@ def test_products_of_shifted_rows_are_those_of_the_rows(groups: int, n: int, out
         torch.testing.assert_close(mine, wanted)
 
 
-def test_rounded_products_leave_a_covariance_beside_a_large_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mean", [30, 3000])
+def test_rounded_products_leave_a_covariance_beside_a_large_mean(
+    mean: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As on a GPU: factors lose all but 10 bits of their mantissa."""
     exact = module._products
 
@@ -76,7 +79,7 @@ def test_rounded_products_leave_a_covariance_beside_a_large_mean(monkeypatch: py
         return (x.contiguous().view(torch.int32) & ~0x1FFF).view(torch.float32)
 
     monkeypatch.setattr(module, "_products", lambda x, y: exact(rounded(x), rounded(y)))
-    x = (torch.randn(1, 6, 5000, generator=torch.Generator().manual_seed(0)) + 30).float()
+    x = (torch.randn(1, 6, 5000, generator=torch.Generator().manual_seed(0)) + mean).float()
     wanted = torch.cov(x[0].double(), correction=0)
     y, first = x[:, :2], x.double().sum(-1)
     errors = {}
