@@ -5,6 +5,7 @@ from autoprune.reconstruction.batch_norm import re_estimate
 from autoprune.reconstruction.casm import Casm
 from autoprune.reconstruction.filters import Filters
 from autoprune.reconstruction.independent import Independent
+from autoprune.reconstruction.joint import Joint
 from autoprune.reconstruction.least_squares import Solution, refit, restore
 from autoprune.reconstruction.sequential import Sequential
 
@@ -13,6 +14,7 @@ __all__ = [
     "Casm",
     "Filters",
     "Independent",
+    "Joint",
     "NoReconstruction",
     "Reconstruction",
     "Sequential",

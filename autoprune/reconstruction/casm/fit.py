@@ -65,11 +65,11 @@ class Fitter:
         own_storage(parameters)
         before = self.error()
         saved = [parameter.detach().clone() for parameter in parameters]
-        with torch.enable_grad(), _trainable(self.network, parameters):
+        with torch.enable_grad(), trainable(self.network, parameters):
             self._train(parameters, schedule, generator)
         # Not "after > before": a diverged fit is NaN.
         if not self.error() <= before:
-            _put_back(parameters, saved)
+            put_back(parameters, saved)
 
     def _train(
         self, parameters: Sequence[nn.Parameter], schedule: Schedule, generator: torch.Generator
@@ -78,12 +78,12 @@ class Fitter:
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.steps)
         for index in batches(self.images.size, self.batch, schedule.steps, generator):
             optimizer.zero_grad()
-            _backward(self.loss(self.images.varied(index, generator)))
+            backward(self.loss(self.images.varied(index, generator)))
             optimizer.step()
             decay.step()
 
 
-def _backward(loss: Tensor) -> None:
+def backward(loss: Tensor) -> None:
     try:
         torch.autograd.backward(loss)
     except RuntimeError as error:
@@ -118,12 +118,12 @@ def batches(images: int, size: int, steps: int, generator: torch.Generator) -> I
 
 
 @torch.no_grad()
-def _put_back(parameters: Sequence[nn.Parameter], saved: Sequence[Tensor]) -> None:
+def put_back(parameters: Sequence[nn.Parameter], saved: Sequence[Tensor]) -> None:
     for parameter, value in zip(parameters, saved, strict=True):
         parameter.copy_(value)
 
 
-class _trainable:
+class trainable:
     """Only the given parameters ask for gradients; all are as before at the end."""
 
     def __init__(self, network: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
