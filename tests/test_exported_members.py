@@ -47,6 +47,7 @@ EXPORTED = {
         "Casm",
         "Filters",
         "Independent",
+        "Joint",
         "NoReconstruction",
         "Reconstruction",
         "Sequential",

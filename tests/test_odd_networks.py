@@ -133,6 +133,7 @@ RESTORED: dict[str, dict[str, Any]] = {
     "independent": {},
     "filters": {},
     "casm": {"steps": 3, "batch": 16},
+    "joint": {"steps": 2},
 }
 
 

@@ -33,10 +33,10 @@ from autoprune.reconstruction.casm.fit import (
     trainable,
     variances,
 )
-from autoprune.reconstruction.casm.images import CachedImages, dense_targets
+from autoprune.reconstruction.casm.images import CachedImages, LiveImages, dense_targets
 from autoprune.reconstruction.casm.replay import Cache, advance, in_order
 from autoprune.reconstruction.casm.trace import record_trace
-from autoprune.reconstruction.casm.windows import Target, Window
+from autoprune.reconstruction.casm.windows import Target, Window, whole
 from autoprune.reconstruction.joint.blocks import blocks
 from autoprune.reconstruction.joint.coordinates import Coordinates, Curvature, carried_back
 from autoprune.reconstruction.sequential import Sequential
@@ -52,9 +52,9 @@ class Joint(Reconstruction):
     """Least squares for the layers of a block at once, block by block in order of execution, without labels.
 
     Starts from `sequential`, and takes `steps` steps of L-BFGS a block, each over all calibration images and,
-    with `mirror`, those mirrored left to right. Only channels that nobody outside a block reads move freely;
-    a block whose error does not fall stays as it was. Some twenty times a sequential fit's time: for
-    candidates that are built, rather than for those of a search.
+    with `mirror`, those mirrored left to right. Only channels that nobody outside a block reads move freely.
+    A block whose error does not fall stays as it was, and so do all where the last layer's does not. Some
+    twenty times a sequential fit's time: for candidates that are built, rather than for those of a search.
     """
 
     citation = "ours; coordinates after Martens and Grosse, ICML 2015; solver: Liu and Nocedal, 1989"
@@ -88,7 +88,23 @@ class _Work:
             Target(layer, self.trace.features[layer.name].after, self.bench.rows(layer, self.kept))
             for layer in wanted
         ]
-        batch = min(BATCH, self.inputs.size)
+        if not targets:
+            return
+        last = self._judge(max(targets, key=lambda target: target.call))
+        parameters = list(self.network.parameters())
+        before, saved = last.error(), [parameter.detach().clone() for parameter in parameters]
+        self._block_by_block(targets, min(BATCH, self.inputs.size))
+        # Blocks that are nearer to the dense ones are no promise for what comes out in the end.
+        if not last.error() <= before:
+            put_back(parameters, saved)
+
+    def _judge(self, target: Target) -> Fitter:
+        """Whose error is that of the last layer's output, on the first images."""
+        window = whole([target], ())
+        images = LiveImages(self.bench.model, self.dense_trace, window, self.inputs, mirror=False)
+        return Fitter(self.network, self.trace, window, images, BATCH)
+
+    def _block_by_block(self, targets: Sequence[Target], batch: int) -> None:
         dense, mine = Cache(layout=self.layout), Cache(layout=self.layout)
         for window in blocks(self.bench.graph, self.trace, targets):
             dense = advance(self.bench.model, self.dense_trace, dense, self.inputs, window.start, batch)
