@@ -72,7 +72,9 @@ def survey(
     graph = without(found, check.failed)
     cost = CostModel(model, graph, args, kwargs)
     least = {name: max(search.min_kept, 1.0 - cap) for name, cap in caps_of(graph, search.caps).items()}
-    floor = {g.name: int(allowed_widths(g.width, least[g.name], search.multiple_of)[0]) for g in graph.groups}
+    floor = {
+        g.name: int(allowed_widths(g.width, least[g.name], search.multiple_of)[0]) for g in graph.groups
+    }
     return Survey(graph, check, cost.dense_macs, cost.dense_params, cost.macs(floor), cost.params(floor))
 
 

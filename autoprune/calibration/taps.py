@@ -131,7 +131,9 @@ def _bind_conv(
 ) -> LayerCall:
     n = weight.dim() - 2
     pads = padding if isinstance(padding, str) else _tuple(padding, n)
-    return LayerCall(layer, func, input, weight, bias, _tuple(stride, n), pads, _tuple(dilation, n), groups)
+    return LayerCall(
+        layer, func, input, weight, bias, _tuple(stride, n), pads, _tuple(dilation, n), groups
+    )
 
 
 def _tuple(value: Any, n: int) -> tuple[int, ...]:

@@ -45,14 +45,18 @@ class To(StrEnum):
 
 
 Target = Annotated[To, typer.Option("--to", help="Kind of file.", show_default=False)]
-File = Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="File to write.", show_default=False)]
+File = Annotated[
+    Path, typer.Option("-o", "--out", metavar="FILE", help="File to write.", show_default=False)
+]
 PlanFolder = Annotated[
     Path | None,
     typer.Option(
         "--plan", metavar="DIR", help="A network that 'build' or 'finetune' saved.", show_default=False
     ),
 ]
-Batch = Annotated[str, typer.Option(metavar="dynamic|N", help="Leave the batch size free, or fix it to N.")]
+Batch = Annotated[
+    str, typer.Option(metavar="dynamic|N", help="Leave the batch size free, or fix it to N.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]
 
 

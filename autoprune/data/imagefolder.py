@@ -71,12 +71,10 @@ def _transform(config: DataConfig) -> Any:
         raise DataError(f"resize must be at least image_size {size}, got {resize}")
     mean, std = config.mean or MEAN, config.std or STD
     check_normalisation(mean, std, channels=3)
-    return v2.Compose(
-        [
-            v2.PILToTensor(),
-            v2.Resize(resize, antialias=True),
-            v2.CenterCrop(size),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(list(mean), list(std)),
-        ]
-    )
+    return v2.Compose([
+        v2.PILToTensor(),
+        v2.Resize(resize, antialias=True),
+        v2.CenterCrop(size),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize(list(mean), list(std)),
+    ])

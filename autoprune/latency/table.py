@@ -59,7 +59,9 @@ class LatencyModel:
     def predict(self, counts: np.ndarray) -> np.ndarray:
         """Milliseconds of candidates (n, groups), (n,)."""
         counts = np.asarray(counts)
-        return np.asarray(terms(self.shapes, self.table, counts, self.table.block) @ self.table.coefficients)
+        return np.asarray(
+            terms(self.shapes, self.table, counts, self.table.block) @ self.table.coefficients
+        )
 
     def safe(self, counts: np.ndarray) -> np.ndarray:
         """Milliseconds that a measurement of the candidates should not exceed, (n,)."""
@@ -85,7 +87,9 @@ def fit(
     return min((_calibrated(shapes, raw, counts, whole, block) for block in BLOCKS), key=lambda t: t.error)
 
 
-def _calibrated(shapes: LayerShapes, raw: Table, counts: np.ndarray, whole: np.ndarray, block: int) -> Table:
+def _calibrated(
+    shapes: LayerShapes, raw: Table, counts: np.ndarray, whole: np.ndarray, block: int
+) -> Table:
     features = terms(shapes, raw, counts, block)
     found = nonnegative(features, whole)
     error = relative_error(features @ found, whole)

@@ -225,7 +225,9 @@ class Engine:
     @cached_property
     def strategy(self) -> Strategy:
         options = self.options
-        problem = Problem(self.space, self.profile, tuple(options.batch_removal), options.seed, self.workshop)
+        problem = Problem(
+            self.space, self.profile, tuple(options.batch_removal), options.seed, self.workshop
+        )
         return create(strategies, options.strategy, options.strategy_options, problem=problem)
 
     @cached_property

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def hypervolume(points: Sequence[tuple[float, float]], *, accuracy: float = 0.0, cost: float = 1.0) -> float:
+def hypervolume(
+    points: Sequence[tuple[float, float]], *, accuracy: float = 0.0, cost: float = 1.0
+) -> float:
     """Area that points (accuracy, cost) dominate, up to the reference point (`accuracy`, `cost`).
 
     Accuracy is better when higher, cost when lower; points beyond the reference count nothing.
@@ -21,7 +23,9 @@ def hypervolume(points: Sequence[tuple[float, float]], *, accuracy: float = 0.0,
     return area
 
 
-def history(points: Sequence[tuple[float, float]], *, accuracy: float = 0.0, cost: float = 1.0) -> np.ndarray:
+def history(
+    points: Sequence[tuple[float, float]], *, accuracy: float = 0.0, cost: float = 1.0
+) -> np.ndarray:
     """Hypervolume after each of the points in order, (points,); never falls."""
     best: list[tuple[float, float]] = []
     volumes: list[float] = []

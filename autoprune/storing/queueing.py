@@ -26,7 +26,9 @@ def queue_once(study: Study, candidates: Sequence[Mapping[str, Any]]) -> None:
         candidates = []
     for number, parameters in enumerate(candidates):
         if f"warm/{number}" not in origins:
-            study.enqueue_trial(dict(parameters), user_attrs={ORIGIN: f"warm/{number}"}, skip_if_exists=True)
+            study.enqueue_trial(
+                dict(parameters), user_attrs={ORIGIN: f"warm/{number}"}, skip_if_exists=True
+            )
     study.set_user_attr(WARM_START, len(candidates))
 
 

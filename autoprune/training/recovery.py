@@ -51,6 +51,7 @@ class Job:
     seed: int
     progress: Progress
 
+
     def train(self, network: nn.Module, title: str) -> History:
         """Train `network` in place as [training] says, to its best epoch; the norms of its filters."""
         return train_recorded(

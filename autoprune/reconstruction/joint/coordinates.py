@@ -21,17 +21,21 @@ _BEHIND = 1e-2
 
 @dataclass(frozen=True)
 class Curvature:
-    """C (n, n) as an inverse root, the inputs' mean (n, 1), and the ridge on U (curvature is 1)."""
+    """C as an inverse root (n, n), the inputs' mean (n, 1), and the ridge on U (curvature is 1).
+
+    Without a constant to follow the weights, C is E[u u^T], and the mean counts as zero.
+    """
 
     root: Tensor
     mean: Tensor
     ridge: float
 
     @classmethod
-    def of(cls, moments: Moments, columns: Tensor, damping: float) -> Curvature:
+    def of(cls, moments: Moments, columns: Tensor, damping: float, centred: bool) -> Curvature:
         columns = columns.to(moments.second.device)
-        matrix = moments.covariance(True)[0][columns][:, columns]
-        return cls(inverse_root(matrix, damping), moments.mean[0][columns], damping)
+        matrix = moments.covariance(centred)[0][columns][:, columns]
+        mean = moments.mean[0][columns]
+        return cls(inverse_root(matrix, damping), mean if centred else torch.zeros_like(mean), damping)
 
     @classmethod
     def unknown(cls, columns: int, damping: float, like: Tensor) -> Curvature:

@@ -17,7 +17,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from autoprune.calibration.statistics import centred
 from autoprune.data.inputs import concatenate
 from autoprune.graph.groups import Kept, Layer
 from autoprune.graph.state import tensor_of
@@ -53,8 +52,9 @@ class Joint(Reconstruction):
 
     Starts from `sequential`, and takes `steps` steps of L-BFGS a block, each over all calibration images and,
     with `mirror`, those mirrored left to right. Only channels that nobody outside a block reads move freely.
-    A block whose error does not fall stays as it was, and so do all where the last layer's does not. Some
-    twenty times a sequential fit's time: for candidates that are built, rather than for those of a search.
+    A block whose error does not fall stays as it was, and so do all where the last layer's does not. Eight
+    to twenty times a sequential fit's time (ResNets, CPU, studies/LOG.md, 2026-11-27): for candidates that
+    are built, rather than for those of a search.
     """
 
     citation = "ours; coordinates after Martens and Grosse, ICML 2015; solver: Liu and Nocedal, 1989"
@@ -141,7 +141,8 @@ class _Work:
             after = torch.eye(len(weight), dtype=torch.float64, device=weight.device)
             if behind is not None and len(behind) == len(weight):
                 after = behind
-            coordinates.append(Coordinates(weight, constant, scale, self._curvature(layer, weight), after))
+            curvature = self._curvature(layer, weight, centred=constant is not None)
+            coordinates.append(Coordinates(weight, constant, scale, curvature, after))
             scaled = scale.double().unsqueeze(-1) * after * scale.double()
             channels = self._channels_before(layers, layer, found)
             behind = None if channels is None else carried_back(scaled, weight, channels)
@@ -161,14 +162,14 @@ class _Work:
         gain = cast("Tensor | None", norm.weight)
         return 1 / deviation if gain is None else gain.detach() / deviation
 
-    def _curvature(self, layer: Layer, weight: Tensor) -> Curvature:
+    def _curvature(self, layer: Layer, weight: Tensor, *, centred: bool) -> Curvature:
         statistics, columns = self.bench.statistics, weight[0].numel()
         damping = for_images(self.bench.damping, columns, statistics.images)
         moments = statistics.moments.get(layer.name)
         chosen = self.bench.columns(layer, self.kept)
-        if moments is None or len(moments.second) != 1 or len(chosen) != columns or not centred(layer):
+        if moments is None or len(moments.second) != 1 or len(chosen) != columns:
             return Curvature.unknown(columns, damping, weight)
-        return Curvature.of(moments, chosen, damping)
+        return Curvature.of(moments, chosen, damping, centred)
 
 
 class _BlockFit:
