@@ -46,10 +46,19 @@ def meet(others):
         time.sleep(0.02)
 
 
+def hold():
+    # As long as the file is there, no forward pass gets on, and says so.
+    here = Path(__file__).parent
+    while (here / "hold").exists():
+        (here / f"held-{os.getpid()}").touch()
+        time.sleep(0.02)
+
+
 class Slow(nn.Module):
     def forward(self, x):
         if is_worker():
             meet(int(os.environ.get("MEET", "0")))
+        hold()
         time.sleep(float(os.environ.get("SLOW", "0")))
         return x
 
@@ -120,6 +129,15 @@ class Searching:
 
     def has_begun(self) -> bool:
         return len(trials_in(self.folder)) >= 2
+
+    def hold(self) -> list[int]:
+        """Hold all forward passes; the processes held in a trial, at least one: these trials cannot end."""
+        (self.folder / "hold").touch()
+        self.until(lambda: bool(self._held()))
+        return self._held()
+
+    def _held(self) -> list[int]:
+        return [process for process in self.workers() if (self.folder / f"held-{process}").exists()]
 
     def says(self, text: str) -> bool:
         """Wait for a line of stderr with this text."""

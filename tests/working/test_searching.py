@@ -68,9 +68,9 @@ def test_interrupted_once_it_finishes_the_running_trials(
 def test_interrupted_twice_it_stops_at_once_and_can_be_continued(
     search: Search, folder: Path, workers: int
 ) -> None:
-    searching = search("--workers", str(workers), "--trials", "1000", seconds=0.5)
-    searching.until(lambda: bool(searching.workers()) and bool(trials_in(folder, TrialState.RUNNING)))
-    processes = searching.workers()
+    searching = search("--workers", str(workers), "--trials", "1000", seconds=0.05)
+    searching.until(lambda: bool(searching.workers()))
+    processes = searching.hold()
     os.killpg(searching.process.pid, signal.SIGINT)
     assert searching.says("press Ctrl-C again")
     os.killpg(searching.process.pid, signal.SIGINT)
@@ -78,6 +78,7 @@ def test_interrupted_twice_it_stops_at_once_and_can_be_continued(
     assert code == 130 and not out and "Traceback" not in without_trackers(err), err
     assert not any(is_alive(process) for process in processes)
     assert trials_in(folder, TrialState.RUNNING)
+    (folder / "hold").unlink()
     code, _, err = search("--trials", "4").end()
     assert code == 0, err
     assert_complete(folder, 4)
