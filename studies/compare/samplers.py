@@ -73,9 +73,12 @@ def run(settings: tuple[Any, ...], contest: Contest, seed: int) -> Run:
     engine.__dict__.update({part: getattr(base, part) for part in shared})
     start = time.process_time()
     front = engine.search()
-    points = [(point.accuracy, point.macs_ratio) for point in front.trials]
     cpu = time.process_time() - start
-    return {"strategy": name, "options": how, "seed": seed, "cpu_seconds": cpu, "points": points}
+    points = [(point.accuracy, point.macs_ratio) for point in front.trials]
+    # What it takes to restore them again.
+    candidates = [(dict(point.widths), point.batch_removal) for point in front.trials]
+    found = {"points": points, "candidates": candidates}
+    return {"strategy": name, "options": how, "seed": seed, "cpu_seconds": cpu, **found}
 
 
 def runs(settings: tuple[Any, ...], work: list[tuple[Contest, int]], jobs: int) -> Iterator[Run]:
