@@ -112,6 +112,15 @@ class Evaluator:
         """Output error of the restored candidate alone, lower is better."""
         return self.output_error(self.restored(kept))
 
+    @torch.no_grad()
+    def judged(self, kept: Kept) -> tuple[float, float | None]:
+        """Output error of the restored candidate, and 1 - metric where the metric has labels; both lower."""
+        network = self.restored(kept)
+        if not isinstance(self.metric, LabelledMetric):
+            return self.output_error(network), None
+        accuracy, error = self._judge(network)
+        return error, 1.0 - checked(accuracy)
+
     def _judge(self, network: nn.Module) -> tuple[float, float]:
         """Metric and output error; one pass serves both where the metric runs over the same images."""
         if not isinstance(self.metric, LabelledMetric) or not self._same_images:

@@ -15,6 +15,7 @@ from autoprune.reconstruction import Bench, Reconstruction
 from autoprune.reconstruction.base import POSITIONS_PER_IMAGE
 from autoprune.reconstruction.remembering import RememberingIndependent
 from autoprune.searching.evaluator import Evaluator
+from autoprune.searching.metrics import LabelledMetric
 from autoprune.searching.options import Task
 from autoprune.searching.outputs import OutputError, flat_outputs
 from autoprune.searching.profile import MEASURED_SHARES
@@ -30,6 +31,8 @@ PASSES = 4
 """What restoring and judging such a candidate costs, in dense forward passes over its images."""
 RUNG_IMAGES = 256
 """Calibration images, and unseen ones, on which the rung below the measurement restores and judges."""
+JUDGED_PER_RESTORED = 8
+"""Validation images that judge a candidate on that rung for one that restores it: a pass is cheap."""
 LEAST_RUNG_IMAGES = 32
 """With fewer images the profile restores independently, on the second moments of all images."""
 RUNG_SHARE = {"cpu": 8, "cuda": 4}
@@ -81,7 +84,10 @@ class Ladder:
         # However closely a trial looks at few images, a quick judgement does not.
         bench = self.bench.first(images).with_positions(POSITIONS_PER_IMAGE)
         restore = self.reconstruction.quick()
-        return Evaluator(bench, restore, self.task.metric, self._error(2 * images))
+        metric = self.task.metric
+        if isinstance(metric, LabelledMetric):
+            metric = metric.first(JUDGED_PER_RESTORED * images).smooth()
+        return Evaluator(bench, restore, metric, self._error(2 * images))
 
     def quick(self) -> Evaluator:
         """Restores candidates without a pass over data, and measures their output error on few images."""

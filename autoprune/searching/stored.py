@@ -90,6 +90,7 @@ class StoredTried(_Stored):
     counts: list[Count]
     batch: Count
     error_on_few_images: float | None
+    loss_on_few_images: float | None = None
 
 
 class StoredTrial(_Stored):

@@ -20,13 +20,13 @@ from autoprune.reconstruction.base import Bench
 from autoprune.searching import attributes as attr
 from autoprune.searching.evaluator import Evaluator, Metric, checked
 from autoprune.searching.gradients import Labelled, measure_gradients, rebatched
-from autoprune.searching.metrics import Accuracy, LabelledMetric
+from autoprune.searching.metrics import Accuracy, LabelledMetric, scale_of
 from autoprune.searching.outputs import OutputError
 from autoprune.searching.profile import Profile
-from autoprune.searching.strategies.base import Gradients, Measure, Split
+from autoprune.searching.strategies.base import Gradients, Measure, OnFew, Split
 
 REMEMBERED = 128
-"""Errors on few images that are kept for whoever asks again: more than a proposal looks at."""
+"""Judgements on few images that are kept for whoever asks again: more than a proposal looks at."""
 NOTES = "autoprune.notes."
 """Prefix of the study's attributes that strategies wrote."""
 
@@ -53,26 +53,30 @@ class BenchWorkshop:
     seed: int
     progress: Progress
     _judges: dict[tuple[Measure, int], Callable[[nn.Module], float]] = field(default_factory=dict, init=False)
-    _errors: dict[tuple[int, tuple[int, ...]], float] = field(default_factory=dict, init=False)
+    _few: dict[tuple[int, tuple[int, ...]], OnFew] = field(default_factory=dict, init=False)
     _gradients: dict[tuple[int | None, Split, int], Gradients] = field(default_factory=dict, init=False)
 
     @property
     def dense_accuracy(self) -> float:
         return float(self.study().user_attrs[attr.DENSE]["accuracy"])
 
+    @property
+    def floor(self) -> float | None:
+        return scale_of(self.metric).floor
+
     def assess(self, widths: Mapping[str, int], batch: int, measure: Measure, images: int) -> float:
         kept = self.profile.kept(widths, batch)
         return self._judge(measure, images)(self._evaluator.restored(kept))
 
-    def error_on_few(self, widths: Mapping[str, int], batch: int) -> float:
+    def on_few(self, widths: Mapping[str, int], batch: int) -> OnFew:
         key = (batch, tuple(widths.values()))
-        if key not in self._errors:
-            self._errors[key] = self.rung().error(self.profile.kept(widths, batch))
-        error = self._errors[key]
+        if key not in self._few:
+            self._few[key] = OnFew(*self.rung().judged(self.profile.kept(widths, batch)))
+        found = self._few[key]
         # What a proposal measured is asked for again when the trial is evaluated, and later no more.
-        while len(self._errors) > REMEMBERED:
-            del self._errors[next(iter(self._errors))]
-        return error
+        while len(self._few) > REMEMBERED:
+            del self._few[next(iter(self._few))]
+        return found
 
     def dispersion(self, group: str) -> float:
         bench = self.bench

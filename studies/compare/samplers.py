@@ -6,6 +6,8 @@ All contestants share the network, splits, groups, second moments, orders of rem
 of every candidate; they differ in which widths they propose. "Cold": free rates from the first trial on;
 "warm": the knapsack front first. Hypervolume is the area of validation accuracy over the MACs ratio above
 chance (1 / classes) and below 1. What the profile and the rung below the measurement cost is reported beside.
+The more candidates a search measures, the more of the luck of its validation images its front has. So the
+fronts are judged again, on --unseen other images: the same area for the candidates that were on the front.
 `--jobs` runs so many contestants at once, each in its own process; `--records` adds those of earlier runs.
 """
 
@@ -17,7 +19,7 @@ import multiprocessing
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,13 @@ from typing import Any
 import numpy as np
 from optuna.storages import InMemoryStorage
 
+import unseen
 from autoprune.cli.progress import make_progress
 from autoprune.config import load_study
+from autoprune.data.inputs import leading
 from autoprune.searching.engine import Engine
 from autoprune.searching.hypervolume import history
+from autoprune.searching.metrics import LabelledMetric
 from autoprune.session import Session
 from plots import Panel, Series, draw, require
 from records import Record
@@ -36,6 +41,8 @@ from records import Record
 Run = dict[str, Any]
 PLAIN = ("random", "nsga2", "tpe", "gp")
 OURS = "knapsack"
+LENGTHS = (10, 20, 30, 60, 100, 200, 300)
+"""Numbers of measured candidates that the tables show."""
 
 
 Contest = tuple[str, dict[str, Any], int]
@@ -52,21 +59,37 @@ def contestants(options: argparse.Namespace) -> Iterator[Contest]:
             yield name, {"warm": True}, options.warm
 
 
+@dataclass(frozen=True)
+class Opened:
+    """What the contestants of a process share: an engine on the smaller splits, the metric on all images."""
+
+    device: str
+    classes: int
+    engine: Engine
+    whole: LabelledMetric
+
+
 @cache
-def opened(study: str, calibration: int, validation: int, rung: int, device: str | None) -> Session:
-    """The session that all contestants of a process share, with the smaller splits and the rung below."""
+def opened(
+    study: str, calibration: int, validation: int, others: int, rung: int, device: str | None
+) -> Opened:
+    """With the rung below the measurement on so many images."""
     config = load_study(study)
-    sizes = {"calibration_images": calibration, "validation_images": validation}
+    sizes = {"calibration_images": calibration, "validation_images": validation + others}
     config = config.model_copy(update={"data": config.data.model_copy(update=sizes)})
     session = Session.open(config, device=device, progress=make_progress(True), storage=InMemoryStorage())
-    session.engine.__dict__["rung"] = session.engine.ladder.on_few(rung)
-    return session
+    whole = session.engine.task
+    task = replace(whole, metric=whole.metric.first(validation), probe=leading(whole.probe, validation))
+    engine = Engine(task, session.engine.options, InMemoryStorage(), session.engine.progress)
+    engine.__dict__["rung"] = engine.ladder.on_few(rung)
+    return Opened(str(session.device), session.splits.num_classes or 1, engine, whole.metric)
 
 
 def run(settings: tuple[Any, ...], contest: Contest, seed: int) -> Run:
     """One search in memory that shares everything but the proposals with the others of its process."""
     name, how, trials = contest
-    base = opened(*settings).engine
+    shared_by_all = opened(*settings)
+    base = shared_by_all.engine
     changed = replace(base.options, strategy=name, strategy_options=how, trials=trials, seed=seed)
     engine = Engine(base.task, changed, InMemoryStorage(), base.progress)
     shared = ("graph", "cost", "space", "bench", "profile", "evaluator", "rung")
@@ -77,8 +100,8 @@ def run(settings: tuple[Any, ...], contest: Contest, seed: int) -> Run:
     points = [(point.accuracy, point.macs_ratio) for point in front.trials]
     # What it takes to restore them again.
     candidates = [(dict(point.widths), point.batch_removal) for point in front.trials]
-    found = {"points": points, "candidates": candidates}
-    return {"strategy": name, "options": how, "seed": seed, "cpu_seconds": cpu, **found}
+    found = {"strategy": name, "options": how, "seed": seed, "cpu_seconds": cpu, "points": points}
+    return unseen.judged(found | {"candidates": candidates}, base, shared_by_all.whole)
 
 
 def runs(settings: tuple[Any, ...], work: list[tuple[Contest, int]], jobs: int) -> Iterator[Run]:
@@ -107,13 +130,12 @@ def label(record: Run) -> str:
 
 def table(found: dict[str, np.ndarray]) -> str:
     """Mean over seeds at a few lengths, and after how many trials ours reaches the last mean."""
-    lengths = (10, 20, 30, 60, 100, 200, 300)
     ours = found["ours"].mean(0) if "ours" in found else np.empty(0)
-    lines = [f"| contestant | {' | '.join(map(str, lengths))} | ours reaches its last value after |"]
-    lines.append("|---" * (len(lengths) + 2) + "|")
+    lines = [f"| contestant | {' | '.join(map(str, LENGTHS))} | ours reaches its last value after |"]
+    lines.append("|---" * (len(LENGTHS) + 2) + "|")
     for name, rows in found.items():
         mean = rows.mean(0)
-        cells = [f"{mean[n - 1]:.4f}" if len(mean) >= n else "-" for n in lengths]
+        cells = [f"{mean[n - 1]:.4f}" if len(mean) >= n else "-" for n in LENGTHS]
         reached = np.flatnonzero(ours >= mean[-1])
         after = f"{reached[0] + 1} trials" if len(reached) else "not reached" if len(ours) else "-"
         lines.append(f"| {name} ({len(rows)} seeds) | {' | '.join(cells)} | {after} |")
@@ -148,6 +170,7 @@ def main() -> None:
     parser.add_argument("--ours", type=int, default=60, help="trials of ours; 0 leaves it out")
     parser.add_argument("--calibration", type=int, default=256)
     parser.add_argument("--validation", type=int, default=1000)
+    parser.add_argument("--unseen", type=int, default=1000, help="more validation images to judge fronts on")
     parser.add_argument("--rung", type=int, default=64, help="calibration images of the rung below")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--records", type=Path, nargs="*", default=[], help="what --out has of earlier runs")
@@ -157,11 +180,15 @@ def main() -> None:
     options = parser.parse_args()
     if options.plot:
         require()
-    settings = (options.study, options.calibration, options.validation, options.rung, options.device)
-    session = opened(*settings)
-    chance = 1.0 / (session.splits.num_classes or 1)
-    record = Record(options.out, vars(options), session.device)
+    sizes = (options.calibration, options.validation, options.unseen, options.rung)
+    settings = (options.study, *sizes, options.device)
+    shared = opened(*settings)
+    chance = 1.0 / shared.classes
+    record = Record(options.out, vars(options), shared.device)
     records = [run for path in options.records for run in json.loads(path.read_text())["records"]]
+    for place, earlier in enumerate(records):
+        if unseen.lacks_judgement(earlier):
+            records[place] = unseen.judged(earlier, shared.engine, shared.whole)
     work = [(contest, seed) for seed in options.seeds for contest in contestants(options)]
     # Ours, then the longest: what waits for a process at the end should be short.
     work.sort(key=lambda item: (item[0][0] != OURS, -item[0][2]))
@@ -172,6 +199,11 @@ def main() -> None:
         record.write(records=records)
     curves_of = curves(records, chance)
     print(table(curves_of))
+    by_name: dict[str, list[Run]] = {}
+    for found in records:
+        by_name.setdefault(label(found), []).append(found)
+    print(unseen.table(by_name, LENGTHS, chance))
+    record.write(records=records)
     if options.plot:
         plot(curves_of, chance, options.plot)
 

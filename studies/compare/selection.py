@@ -41,12 +41,14 @@ SCORES: dict[str, Score] = {
     "output error": lambda row, half: -row["full"][f"err{half}"],
     "output error of the rung": lambda row, half: -row["rung"][f"err{half}"],
     "accuracy of the rung": lambda row, half: row["rung"][f"acc{half}"],
+    "smooth accuracy": lambda row, half: row["full"][f"smooth{half}"],
+    "smooth accuracy of the rung": lambda row, half: row["rung"][f"smooth{half}"],
     "additive proxy (sees neither half)": lambda row, half: -row["curves"]["additive"],
 }
 
 
 class Judge:
-    """Accuracy and output error of a network on each half of the validation images."""
+    """Accuracy, its smooth form and output error of a network on each half of the validation images."""
 
     def __init__(self, engine: Engine) -> None:
         self.probe = list(engine.task.probe)
@@ -60,8 +62,17 @@ class Judge:
         error = (outputs - self.dense).square().sum(1) / self.power
         middle = len(right) // 2
         parts = dict(zip(HALVES, (slice(0, middle), slice(middle, None)), strict=True))
-        accuracies = {f"acc{half}": float(right[part].mean()) for half, part in parts.items()}
-        return accuracies | {f"err{half}": float(error[part].mean()) for half, part in parts.items()}
+        found = {"acc": right, "smooth": self._margins(outputs).double().sigmoid(), "err": error}
+        return {
+            f"{name}{half}": float(v[part].mean())
+            for name, v in found.items()
+            for half, part in parts.items()
+        }
+
+    def _margins(self, outputs: Tensor) -> Tensor:
+        """Output of the label less the greatest of the others, (images,)."""
+        own = self.labels[:, None]
+        return outputs.gather(1, own)[:, 0] - outputs.scatter(1, own, -torch.inf).amax(1)
 
     @torch.no_grad()
     def _outputs(self, network: nn.Module) -> Tensor:

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from autoprune.searching.attributes import BATCH, TRIED, WIDTHS
 from autoprune.searching.engine import Engine
 from autoprune.searching.strategies import KnapsackSampler
-from autoprune.searching.strategies.experience import Experience
+from autoprune.searching.strategies.experience import LEAST_KNOWN, Experience
 from autoprune.searching.study import finished
 from tests.searching.conftest import engine_for
 
@@ -40,9 +40,23 @@ def test_trials_that_come_in_parts_and_in_any_order_say_the_same(searched: Engin
     assert parts.known == whole.known and len(whole.known) >= len(trials)
     np.testing.assert_array_equal(parts.surrogate.mean, whole.surrogate.mean)
     np.testing.assert_array_equal(parts.surrogate.covariance, whole.surrogate.covariance)
-    for macs in (0, 1_000, 10_000, 10**9):
-        assert parts.least_error(macs) == whole.least_error(macs)
-    assert whole.least_error(0) == np.inf > whole.least_error(10**9)
+    one, other = parts.stairs(), whole.stairs()
+    np.testing.assert_array_equal(one.costs, other.costs)
+    np.testing.assert_array_equal(one.accuracies, other.accuracies)
+    first, second = parts.forecast(), whole.forecast()
+    assert first is not None and second is not None
+    for share in (0.2, 0.5):
+        assert first(share * one.end, 0.3) == second(share * one.end, 0.3)
+
+
+def test_a_forecast_needs_measured_candidates(searched: Engine) -> None:
+    experience = Experience(searched.strategy.problem)
+    assert experience.forecast() is None
+    assert experience.stairs().accuracies.tolist() == [0.0], "what a network has that learned nothing"
+    experience.read(finished(searched.study)[: LEAST_KNOWN - 1])
+    assert experience.forecast() is None
+    experience.read(finished(searched.study)[:LEAST_KNOWN])
+    assert experience.forecast() is not None
 
 
 def test_who_saw_the_trials_and_who_continues_propose_the_same() -> None:

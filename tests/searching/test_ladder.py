@@ -13,25 +13,46 @@ from autoprune.reconstruction.remembering import RememberingIndependent
 from autoprune.reconstruction.sequential import NEAR
 from autoprune.searching import attributes as attr
 from autoprune.searching.engine import Engine
-from autoprune.searching.strategies.base import ADDITIVE, ON_FEW
+from autoprune.searching.strategies.base import ADDITIVE, LOSS_ON_FEW, ON_FEW, spread_out
 from autoprune.searching.study import finished
 
 MakeEngine = Callable[..., Engine]
 
 
-def test_of_several_draws_the_one_with_the_least_error_on_few_images_is_measured(
-    make_engine: MakeEngine,
+@pytest.mark.parametrize("proxy", [LOSS_ON_FEW, ON_FEW])
+def test_of_several_draws_for_a_target_the_best_on_few_images_is_measured(
+    make_engine: MakeEngine, proxy: str
 ) -> None:
-    engine = make_engine("residual", trials=40, strategy_options={"draws": 3})
+    engine = make_engine("residual", trials=12, strategy_options={"draws": 3})
+    if proxy == ON_FEW:
+        accuracy = engine.task.metric
+        engine.task = replace(engine.task, metric=lambda network: accuracy(network))
     engine.search()
     chosen = [trial for trial in finished(engine.study) if attr.TRIED in trial.user_attrs]
-    assert chosen, "trials behind the warm start choose among draws"
+    assert len(chosen) > 8, "every trial chooses, from the first on"
     for trial in chosen:
-        macs = trial.user_attrs[attr.COSTS]["macs"]
         for tried in trial.user_attrs[attr.TRIED]:
-            cost = int(engine.space.costs(np.array([tried["counts"]]))["macs"][0])
-            if abs(cost - macs) < 0.01 * engine.cost.dense_macs:
-                assert tried[ON_FEW] >= trial.user_attrs[attr.PROXIES][ON_FEW]
+            assert tried[proxy] >= trial.user_attrs[attr.PROXIES][proxy]
+            assert (LOSS_ON_FEW in tried) == (proxy == LOSS_ON_FEW)
+
+
+def test_every_target_has_its_turn_before_any_is_aimed_at_again(make_engine: MakeEngine) -> None:
+    engine = make_engine("residual", strategy_options={"draws": 2})
+    aims = engine.strategy.aims()  # type: ignore[attr-defined]
+    front = engine.search(trials=len(aims))
+    for aim, point in zip(spread_out(aims), front.trials, strict=True):
+        assert 0.85 * aim <= point.macs <= aim
+
+
+def test_later_trials_fill_the_gaps_of_the_front(make_engine: MakeEngine) -> None:
+    engine = make_engine("residual", strategy_options={"draws": 2})
+    first = len(engine.strategy.aims())  # type: ignore[attr-defined]
+    ratios = [point.macs_ratio for point in engine.search(trials=first + 15).trials]
+
+    def near_a_twentieth(ratio: float) -> bool:
+        return min(abs(ratio - 0.05 * step) for step in range(1, 21)) < 0.012
+
+    assert not all(near_a_twentieth(ratio) for ratio in ratios[first:])
 
 
 def test_every_trial_stores_what_the_rungs_said(make_engine: MakeEngine) -> None:
@@ -41,7 +62,9 @@ def test_every_trial_stores_what_the_rungs_said(make_engine: MakeEngine) -> None
         curves = engine.profile.curves(engine.space.names, point.batch_removal)
         added = sum(curve[count] for curve, count in zip(curves, counts, strict=True))
         assert point.proxies[ADDITIVE] == pytest.approx(added)
-        assert point.proxies[ON_FEW] == pytest.approx(engine.rung.error(dict(point.kept.items())))
+        error, loss = engine.rung.judged(dict(point.kept.items()))
+        assert point.proxies[ON_FEW] == pytest.approx(error)
+        assert point.proxies[LOSS_ON_FEW] == pytest.approx(loss)
     plain = make_engine("residual", trials=3, strategy_options={"draws": 1}).search()
     assert all(set(point.proxies) == {ADDITIVE} for point in plain.trials)
 

@@ -14,6 +14,7 @@ from autoprune.searching.engine import Engine
 from autoprune.searching.evaluator import Evaluator
 from autoprune.searching.metrics import Accuracy
 from autoprune.searching.outputs import OutputError
+from autoprune.searching.strategies.base import OnFew
 from autoprune.searching.workshop import REMEMBERED
 from tests.small import NETWORKS, make_bench, random_kept
 
@@ -107,21 +108,21 @@ def test_gradients_are_those_of_a_trial_s_own_network(make_engine: MakeEngine, s
     assert pruned.loss != dense.loss > 0
 
 
-def test_only_the_last_errors_on_few_images_are_remembered(make_engine: MakeEngine) -> None:
+def test_only_the_last_judgements_on_few_images_are_remembered(make_engine: MakeEngine) -> None:
     """A search of thousands of trials asks for tens of thousands."""
     asked: list[Kept] = []
 
     class Rung:
-        def error(self, kept: Kept) -> float:
+        def judged(self, kept: Kept) -> tuple[float, float]:
             asked.append(kept)
-            return 0.5
+            return 0.5, 0.25
 
     engine = make_engine()
     workshop, dense = replace(engine.workshop, rung=Rung), engine.space.dense
     for _ in range(2):
-        assert workshop.error_on_few(engine.space.widths(dense), 1) == 0.5
+        assert workshop.on_few(engine.space.widths(dense), 1) == OnFew(0.5, 0.25)
     assert len(asked) == 1
     for batch in range(2, REMEMBERED + 9):
-        workshop._errors[batch, ()] = 0.0
-    assert workshop.error_on_few(engine.space.widths(dense), 2) == 0.5
-    assert len(workshop._errors) == REMEMBERED and len(asked) == 2
+        workshop._few[batch, ()] = OnFew(0.0)
+    assert workshop.on_few(engine.space.widths(dense), 2) == OnFew(0.5, 0.25)
+    assert len(workshop._few) == REMEMBERED and len(asked) == 2

@@ -10,7 +10,7 @@ import samplers
 
 def asked(study: Path, out: Path, *more: str) -> list[str]:
     lengths = ["--trials", "3", "--warm", "2", "--ours", "2"]
-    sizes = ["--calibration", "32", "--validation", "32", "--rung", "16", *lengths]
+    sizes = ["--calibration", "32", "--validation", "32", "--unseen", "16", "--rung", "16", *lengths]
     return ["samplers.py", str(study), "--seeds", "0", *sizes, "--out", str(out), *more]
 
 
@@ -36,7 +36,7 @@ def test_contestants_of_several_processes_and_earlier_runs_stand_side_by_side(
 
 
 def test_a_process_more_changes_no_candidate(study: Path) -> None:
-    settings = (str(study), 32, 32, 16, "cpu")
+    settings = (str(study), 32, 32, 16, 16, "cpu")
     work = [(("random", {"warm": False}, 3), seed) for seed in (0, 1)]
     alone = {run["seed"]: run["points"] for run in samplers.runs(settings, work, 1)}
     samplers.opened.cache_clear()

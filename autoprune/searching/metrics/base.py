@@ -68,6 +68,10 @@ class LabelledMetric(Component, ABC):
         fewer.images = min(count, self.images)
         return fewer
 
+    def smooth(self) -> LabelledMetric:
+        """What ranks networks as this metric does, from fewer images; itself where there is no such thing."""
+        return self
+
     def __call__(self, network: nn.Module) -> float:
         return self.observed(network, lambda index, output: None)
 

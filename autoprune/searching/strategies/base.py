@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,8 +30,34 @@ ADDITIVE = "additive"
 ON_FEW = "error_on_few_images"
 """Proxy: the output error of the candidate restored on few images."""
 
+LOSS_ON_FEW = "loss_on_few_images"
+"""Proxy: 1 - the metric of that candidate, of a classifier's accuracy its smooth form; only with labels."""
+
 Tried = dict[str, Any]
 """Plain JSON: `counts` (groups,), `batch`, and the proxies by name."""
+
+
+@dataclass(frozen=True)
+class OnFew:
+    """A candidate restored as the study does it, but on few images; both are better when lower."""
+
+    error: float
+    loss: float | None = None
+
+    @property
+    def judgement(self) -> float:
+        """What candidates are ranked by: the loss where there are labels."""
+        return math.log(max(self.error, 1e-12)) if self.loss is None else self.loss
+
+    @property
+    def proxies(self) -> dict[str, float]:
+        return {ON_FEW: self.error, **({} if self.loss is None else {LOSS_ON_FEW: self.loss})}
+
+    @classmethod
+    def stored(cls, proxies: Mapping[str, Any]) -> OnFew | None:
+        """As a trial or a candidate beside it says; None where it was not judged."""
+        error = proxies.get(ON_FEW)
+        return None if error is None else cls(error, proxies.get(LOSS_ON_FEW))
 
 Measure = Literal["accuracy", "last-layer-error"]
 """How a candidate is judged cheaply. Both are better when lower: 1 - accuracy, relative output error."""
@@ -70,11 +97,15 @@ class Workshop(Protocol):
     def dense_accuracy(self) -> float:
         """The study's metric of the dense network, higher is better."""
 
+    @property
+    def floor(self) -> float | None:
+        """The metric of a network that has learned nothing; None where nobody knows."""
+
     def assess(self, widths: Mapping[str, int], batch: int, measure: Measure, images: int) -> float:
         """A candidate, restored the quick way, on some of the images the metric runs on; lower is better."""
 
-    def error_on_few(self, widths: Mapping[str, int], batch: int) -> float:
-        """Output error of a candidate restored as the study does it, but on few images; lower is better.
+    def on_few(self, widths: Mapping[str, int], batch: int) -> OnFew:
+        """Judgement of a candidate restored as the study does it, but on few images.
 
         A fraction of a trial's cost, and orders candidates nearly like it (see studies/LOG.md).
         """

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from optuna.trial import FrozenTrial
 
 from autoprune.searching.attributes import OUTPUT_ERROR, PROXIES, TRIED, WIDTHS
+from autoprune.searching.improvement import Forecast, Stairs
 from autoprune.searching.parameters import BATCH_REMOVAL
-from autoprune.searching.strategies.base import ON_FEW, Problem
+from autoprune.searching.strategies.base import OnFew, Problem, ends_of
 from autoprune.searching.surrogate import Observation, Surrogate
 
+LEAST_KNOWN = 5
+"""Measured candidates from which a forecast is made."""
 Key = tuple[int, ...]
 """A candidate: its batch removal size, then its widths."""
 
@@ -29,7 +31,7 @@ class Experience:
         self.known: set[Key] = set()
         """Candidates that were measured or considered."""
         self._read: set[int] = set()
-        self._measured: list[tuple[float, float]] = []
+        self._measured: list[tuple[float, float, OnFew | None]] = []
 
     def read(self, trials: Sequence[FrozenTrial]) -> None:
         """Take in those of the finished `trials` that are new."""
@@ -38,13 +40,28 @@ class Experience:
         self._read |= {trial.number for trial in new}
         self.known |= {(found.batch, *found.counts.tolist()) for found in seen}
         self.surrogate.learn(seen)
-        judged = [trial for trial in new if ON_FEW in trial.user_attrs.get(PROXIES, {})]
-        errors = [trial.user_attrs[PROXIES][ON_FEW] for trial in judged]
-        self._measured += zip(self._costs(judged), errors, strict=True)
+        told = [trial for trial in new if WIDTHS in trial.user_attrs and trial.values]
+        accuracies = [trial.values[0] for trial in told]
+        judged = [OnFew.stored(trial.user_attrs.get(PROXIES, {})) for trial in told]
+        self._measured += zip(self._costs(told), accuracies, judged, strict=True)
+        # In an order that does not depend on who read them when.
+        self._measured.sort(key=lambda found: (found[0], found[1]))
 
-    def least_error(self, cost: float) -> float:
-        """The least error on few images of measured candidates of at most this cost, or infinity."""
-        return min((error for known, error in self._measured if known <= cost), default=math.inf)
+    def stairs(self) -> Stairs:
+        """The front so far."""
+        least, dense = ends_of(self.problem.space)
+        floor = self.problem.workshop.floor
+        worst = min((accuracy for _, accuracy, _ in self._measured), default=0.0)
+        start = worst if floor is None else floor
+        return Stairs.of([(cost, accuracy) for cost, accuracy, _ in self._measured], (least, start), dense)
+
+    def forecast(self) -> Forecast | None:
+        """Accuracy from a judgement on few images; None before enough trials have both."""
+        both = [(c, few.judgement, a) for c, a, few in self._measured if few is not None]
+        if len(both) < LEAST_KNOWN:
+            return None
+        costs, judgements, accuracies = np.array(both).T
+        return Forecast(costs, judgements, accuracies, ends_of(self.problem.space)[1])
 
     def _costs(self, trials: Sequence[FrozenTrial]) -> list[float]:
         """The objective's cost; a latency as predicted, which is what other candidates are compared by."""
@@ -62,8 +79,8 @@ class Experience:
         counts = np.array([widths[name] for name in self.problem.space.names])
         batch = trial.params[BATCH_REMOVAL]
         yield Observation(counts, batch, stored[OUTPUT_ERROR])
-        if ON_FEW in stored.get(PROXIES, {}):
-            yield Observation(counts, batch, stored[PROXIES][ON_FEW], on_few=True)
+        if (few := OnFew.stored(stored.get(PROXIES, {}))) is not None:
+            yield Observation(counts, batch, few.error, on_few=True)
         for tried in stored.get(TRIED, []):
-            if tried[ON_FEW] is not None:
-                yield Observation(np.array(tried["counts"]), tried["batch"], tried[ON_FEW], on_few=True)
+            if (few := OnFew.stored(tried)) is not None:
+                yield Observation(np.array(tried["counts"]), tried["batch"], few.error, on_few=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any
 from weakref import WeakKeyDictionary
 
@@ -15,9 +16,18 @@ from pydantic import Field
 
 from autoprune.errors import ConfigError
 from autoprune.searching.allocate import allocate
+from autoprune.searching.improvement import Forecast, Stairs
 from autoprune.searching.parameters import BATCH_REMOVAL, Parameters, to_counts, to_parameters
 from autoprune.searching.space import Space
-from autoprune.searching.strategies.base import ON_FEW, Problem, Strategy, Tried, ends_of, strategies
+from autoprune.searching.strategies.base import (
+    OnFew,
+    Problem,
+    Strategy,
+    Tried,
+    ends_of,
+    spread_out,
+    strategies,
+)
 from autoprune.searching.strategies.experience import Experience, Key
 from autoprune.searching.strategies.proposing import Proposer
 from autoprune.searching.surrogate import Surrogate
@@ -27,9 +37,11 @@ _REDRAWS = 6
 _MOST_REDRAWS = 40
 """Where all draws so far are known: it is better to look further than to measure a candidate twice."""
 _TARGETS = 3
-HOPELESS = 1.15
-"""A candidate whose error on few images is above that of one which is measured and as cheap by more than
-this factor cannot be expected to enter the front: another target is tried first."""
+PROMISING = 0.5
+"""Where the best draw for a target promises less than this share of what the target does, another target is
+tried first."""
+IN_LINE_SD = 0.01
+"""What is expected of a target: a candidate in line with its neighbours on the front, give or take this."""
 
 
 @strategies.register("knapsack")
@@ -37,9 +49,12 @@ this factor cannot be expected to enter the front: another target is tried first
 class Knapsack(Strategy):
     """Thompson sampling: draw curves from the surrogate's posterior, solve the knapsack for a target.
 
-    Of `draws` such candidates the one with the least output error on few images is measured; the errors
-    of the others teach the surrogate too. With one draw nothing is restored but what is measured. `targets`
-    are shares of the dense cost (of the study's objective) to aim at, every twentieth where none is given.
+    Of `draws` such candidates, restored on few images, the best is measured; the errors of the others teach
+    the surrogate too. First every target has its turn; then targets, and steps of the front where another
+    candidate would fit between two, are drawn by how much the front may gain there, and the candidate with
+    the greatest expected improvement is measured. With one draw nothing is restored but what is measured.
+    `targets` are shares of the dense cost (of the study's objective) to aim at, and no others; every
+    twentieth where none is given.
     """
 
     citation = (
@@ -71,7 +86,12 @@ class Knapsack(Strategy):
         return self.problem.targets(sorted(self.targets)) if self.targets else super().aims()
 
     def sampler(self, finished: int) -> BaseSampler:
-        return KnapsackSampler(self.problem, self.aims(), self.draws, self._tried, self.experience)
+        free = not self.targets
+        return KnapsackSampler(self.problem, self.aims(), free, self.draws, self._tried, self.experience)
+
+    def warm_start(self) -> list[Parameters]:
+        """With several draws the first candidates are chosen among them, so none is known beforehand."""
+        return super().warm_start() if self.draws == 1 else []
 
     def experience(self, study: Study) -> Experience:
         """What is known of the study so far: kept from proposal to proposal."""
@@ -81,23 +101,23 @@ class Knapsack(Strategy):
 
     def proxies(self, counts: np.ndarray, batch: int) -> dict[str, float]:
         found = super().proxies(counts, batch)
-        return {**found, ON_FEW: on_few(self.problem, counts, batch)} if self.draws > 1 else found
+        return {**found, **on_few(self.problem, counts, batch).proxies} if self.draws > 1 else found
 
     def tried(self, trial: int) -> list[Tried]:
         return self._tried.pop(trial, [])
 
 
-def on_few(problem: Problem, counts: np.ndarray, batch: int) -> float:
-    return problem.workshop.error_on_few(problem.space.widths(counts), batch)
+def on_few(problem: Problem, counts: np.ndarray, batch: int) -> OnFew:
+    return problem.workshop.on_few(problem.space.widths(counts), batch)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Widths (groups,) to remove in batches of this size, and the error on few images where it is known."""
+    """Widths (groups,), the batch removal size, and what it is on few images where that is known."""
 
     counts: np.ndarray
     batch: int
-    error: float | None = None
+    few: OnFew | None = None
 
     @property
     def key(self) -> Key:
@@ -111,39 +131,73 @@ class KnapsackSampler(Proposer):
         self,
         problem: Problem,
         aims: Sequence[float],
+        free: bool,
         draws: int,
         tried: dict[int, list[Tried]],
         experience: Callable[[Study], Experience],
     ) -> None:
         super().__init__(problem)
-        self.aims, self.draws, self.tried, self.experience = aims, draws, tried, experience
+        self.aims, self.free, self.draws = aims, free, draws
+        self.tried, self.experience = tried, experience
         self._curves = {batch: problem.curves(batch) for batch in problem.batches}
 
     def propose(self, study: Study, trial: FrozenTrial) -> Parameters:
-        rng = np.random.default_rng([self.problem.seed, rank(study, trial._trial_id)])
+        place = rank(study, trial._trial_id)
+        rng = np.random.default_rng([self.problem.seed, place])
         experience = self.experience(study)
         experience.read(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
-        begun = self._begun(study)
-        considered: list[Candidate] = []
-        for _ in range(_TARGETS if self.draws > 1 else 1):
-            drawn = list(self._drawn(experience, rng, begun))
-            considered += drawn
-            best = min(drawn, key=_error)
-            if self._may_enter(best, experience):
-                break
-        # Where all targets looked hopeless, the best of the last one is measured all the same.
-        others = [c for c in considered if c is not best and c.error is not None]
-        self.tried[trial.number] = [self._told(candidate) for candidate in others]
+        draw = partial(self._drawn, experience, rng, self._begun(study))
+        if self.draws == 1:
+            considered = list(draw(self.aims[int(rng.integers(len(self.aims)))]))
+            best = considered[0]
+        elif place < len(self.aims):
+            considered = list(draw(spread_out(self.aims)[place]))
+            best = min(considered, key=_judgement)
+        else:
+            best, considered = self._most_promising(draw, experience, rng)
+        others = [c for c in considered if c is not best and c.few is not None]
+        self.tried[trial.number] = [told(candidate) for candidate in others]
         return to_parameters(self.problem.space, best.counts, best.batch)
 
+    def _most_promising(
+        self,
+        draw: Callable[[float], Iterator[Candidate]],
+        experience: Experience,
+        rng: np.random.Generator,
+    ) -> tuple[Candidate, list[Candidate]]:
+        """The candidate that may add most to the front, and all that were considered."""
+        stairs, forecast = experience.stairs(), experience.forecast()
+        targets = [*self.aims, *(stairs.between() if self.free else [])]
+        worths = np.array([stairs.improvement(t, stairs.at(t), IN_LINE_SD) for t in targets]) + 1e-12
+        considered: list[Candidate] = []
+        promise: dict[int, float] = {}
+        for _ in range(_TARGETS):
+            place = int(rng.choice(len(targets), p=worths / worths.sum()))
+            for candidate in draw(targets[place]):
+                promise[len(considered)] = self._promise(candidate, stairs, forecast)
+                considered.append(candidate)
+            best = max(promise, key=lambda number: promise[number])
+            if promise[best] >= PROMISING * worths[place]:
+                break
+        return considered[best], considered
+
+    def _promise(self, candidate: Candidate, stairs: Stairs, forecast: Forecast | None) -> float:
+        """Expected improvement; before there is a forecast, the better the judgement the greater."""
+        assert candidate.few is not None, "several draws are judged"
+        if forecast is None:
+            return -candidate.few.judgement
+        cost = float(self.problem.space.objectives(candidate.counts[None])[0])
+        return stairs.improvement(cost, *forecast(cost, candidate.few.judgement))
+
     def _drawn(
-        self, experience: Experience, rng: np.random.Generator, begun: set[Key]
+        self, experience: Experience, rng: np.random.Generator, begun: set[Key], target: float
     ) -> Iterator[Candidate]:
         """Different candidates for one target of cost, restored on few images if there are several."""
-        target = self.aims[int(rng.integers(len(self.aims)))]
         found: dict[Key, Candidate] = {}
         for attempt in range(self.draws + _MOST_REDRAWS):
-            spread = 1.0 + 0.5 * max(0, attempt - self.draws)
+            # Of several the first is what is known to be best.
+            first = 0.0 if self.draws > 1 else 1.0
+            spread = first if attempt == 0 else 1.0 + 0.5 * max(0, attempt - self.draws)
             candidate = self._draw(experience.surrogate, rng, target, spread)
             if candidate.key not in experience.known and candidate.key not in begun:
                 found[candidate.key] = candidate
@@ -151,8 +205,8 @@ class KnapsackSampler(Proposer):
                 break
         # Where the space holds nothing new, an old candidate is as good as any.
         for one in list(found.values()) or [candidate]:
-            error = on_few(self.problem, one.counts, one.batch) if self.draws > 1 else None
-            yield Candidate(one.counts, one.batch, error)
+            few = on_few(self.problem, one.counts, one.batch) if self.draws > 1 else None
+            yield Candidate(one.counts, one.batch, few)
 
     def _draw(
         self, surrogate: Surrogate, rng: np.random.Generator, target: float, spread: float
@@ -168,16 +222,12 @@ class KnapsackSampler(Proposer):
         known = [p for p in map(parameters_of, others) if BATCH_REMOVAL in p]
         return {(int(p[BATCH_REMOVAL]), *to_counts(self.problem.space, p).tolist()) for p in known}
 
-    def _may_enter(self, candidate: Candidate, experience: Experience) -> bool:
-        """Whether no measured candidate as cheap had a much smaller error on few images."""
-        if candidate.error is None:
-            return True
-        cost = float(self.problem.space.objectives(candidate.counts[None])[0])
-        return candidate.error <= HOPELESS * experience.least_error(cost)
 
-    def _told(self, candidate: Candidate) -> Tried:
-        return {"counts": candidate.counts.tolist(), "batch": candidate.batch, ON_FEW: candidate.error}
+def told(candidate: Candidate) -> Tried:
+    """As a trial stores what was considered beside it."""
+    proxies = {} if candidate.few is None else candidate.few.proxies
+    return {"counts": candidate.counts.tolist(), "batch": candidate.batch, **proxies}
 
 
-def _error(candidate: Candidate) -> float:
-    return 0.0 if candidate.error is None else candidate.error
+def _judgement(candidate: Candidate) -> float:
+    return 0.0 if candidate.few is None else candidate.few.judgement
