@@ -26,7 +26,7 @@ from autoprune.searching.allocate import total_loss
 from autoprune.searching.engine import Engine
 from autoprune.searching.evaluator import Evaluator
 from autoprune.searching.fidelity import Fidelity, pooled, spearman
-from autoprune.searching.strategies.base import ADDITIVE, ON_FEW
+from autoprune.searching.strategies.base import ADDITIVE, LOSS_ON_FEW, ON_FEW
 from autoprune.searching.strategies.uniform import scaled_rates
 from candidates import open_session
 from plots import Panel, Series, draw, require
@@ -41,7 +41,8 @@ ERROR, ACCURACY = "output_error", "accuracy"
 NAMES = {
     ADDITIVE: "additive proxy",
     INDEPENDENT: "independent, few images",
-    ON_FEW: "as the study restores, few images",
+    ON_FEW: "as the study restores, few images: output error",
+    LOSS_ON_FEW: "as the study restores, few images: smooth accuracy (what the search ranks by)",
     ERROR: "as the study restores, all images: output error",
 }
 
@@ -77,7 +78,7 @@ class Rungs:
         return found | {
             ADDITIVE: total_loss(engine.profile.curves(engine.space.names, batch), counts),
             INDEPENDENT: engine.workshop.assess(widths, batch, "last-layer-error", 256),
-            ON_FEW: engine.workshop.error_on_few(widths, batch),
+            **engine.workshop.on_few(widths, batch).proxies,
             ERROR: mean(measured, "err"),
             ACCURACY: mean(measured, "acc"),
             **{half: measured[f"acc{half}"] for half in HALVES},
@@ -126,7 +127,7 @@ def plot(rows: list[dict[str, float]], found: dict[str, Fidelity], path: Path) -
             y_label="validation accuracy",
             series=[Series("candidates", [r[name] for r in rows], [r[ACCURACY] for r in rows], style="dots")],
         )
-        for name in (ADDITIVE, ON_FEW)
+        for name in (ADDITIVE, LOSS_ON_FEW)
     ]
     draw(panels, path)
 
