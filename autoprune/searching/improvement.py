@@ -46,10 +46,18 @@ class Stairs:
         gains = [expected_excess(mean - height, sd) for height in self.accuracies]
         return float(widths @ np.array(gains))
 
+    def gain(self, cost: float, mean: float, sd: float) -> float:
+        """Expected growth of the best accuracy at this cost alone."""
+        return expected_excess(mean - self._height(cost), sd)
+
     def between(self) -> list[float]:
         """Costs in the middle of each step, where another would fit."""
         edges = np.append(self.costs, self.end)
         return ((edges[1:] + edges[:-1]) / 2).tolist()  # type: ignore[no-any-return]
+
+    def _height(self, cost: float) -> float:
+        place = int(np.searchsorted(self.costs, cost, "right")) - 1
+        return float(self.accuracies[max(0, place)])
 
     def at(self, cost: float) -> float:
         """Accuracy that a candidate in line with its neighbours has there."""

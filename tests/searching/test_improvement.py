@@ -35,6 +35,8 @@ def test_who_may_be_better_improves_more_than_who_is_the_same_for_certain() -> N
     assert stairs.improvement(12.0, 0.55, 0.01) > stairs.improvement(18.0, 0.55, 0.01)
     assert stairs.between() == [5.0, 15.0, 25.0]
     assert stairs.at(15.0) == pytest.approx(0.55)
+    assert stairs.gain(15.0, 0.5, 0.01) == stairs.gain(12.0, 0.5, 0.01) == expected_excess(0.0, 0.01)
+    assert stairs.gain(20.0, 0.5, 0.01) < 1e-12, "0.6 is known there"
 
 
 def test_a_forecast_follows_the_candidates_of_similar_cost() -> None:

@@ -44,6 +44,19 @@ def test_every_target_has_its_turn_before_any_is_aimed_at_again(make_engine: Mak
         assert 0.85 * aim <= point.macs <= aim
 
 
+def test_below_a_budget_nothing_above_it_is_aimed_at_and_its_end_counts(make_engine: MakeEngine) -> None:
+    engine = make_engine("residual", budget={"macs": 0.5})
+    first = len(engine.strategy.aims())  # type: ignore[attr-defined]
+    engine.search(trials=first + 4)
+    sampler = engine.strategy.sampler(first)
+    experience = engine.strategy.experience(engine.study)  # type: ignore[attr-defined]
+    dense, stairs = engine.cost.dense_macs, experience.stairs()
+    assert stairs.end == pytest.approx(0.55 * dense, abs=2)
+    targets, worths = sampler._targets(stairs)  # type: ignore[attr-defined]
+    assert max(targets) <= 0.5 * dense + 1 and (worths > 0).all()
+    assert stairs.improvement(0.5 * dense, 1.0, 0.01) > 0
+
+
 def test_later_trials_fill_the_gaps_of_the_front(make_engine: MakeEngine) -> None:
     engine = make_engine("residual", strategy_options={"draws": 2})
     first = len(engine.strategy.aims())  # type: ignore[attr-defined]
@@ -98,7 +111,10 @@ def test_the_accuracy_before_reconstruction_is_measured_where_a_trial_joins_the_
 
 def test_targets_are_aimed_at_and_no_others(make_engine: MakeEngine) -> None:
     options = {"targets": [0.5, 0.8]}
-    front = make_engine("residual", trials=8, strategy_options=options).search()
+    engine = make_engine("residual", trials=8, strategy_options=options)
+    front = engine.search()
+    _, worths = engine.strategy.sampler(8)._targets(None)  # type: ignore[attr-defined]
+    assert worths[0] == worths[1], "whoever names targets wants them alike"
     dense = front.dense.macs
     for point in front.trials:
         assert any(0.9 * share * dense <= point.macs <= share * dense + 1 for share in options["targets"])

@@ -15,6 +15,8 @@ from autoprune.searching.surrogate import Observation, Surrogate
 
 LEAST_KNOWN = 5
 """Measured candidates from which a forecast is made."""
+BEYOND = 0.05
+"""Of the dense cost: what the best within a bound counts for, as much as between two targets."""
 Key = tuple[int, ...]
 """A candidate: its batch removal size, then its widths."""
 
@@ -48,12 +50,14 @@ class Experience:
         self._measured.sort(key=lambda found: (found[0], found[1]))
 
     def stairs(self) -> Stairs:
-        """The front so far."""
-        least, dense = ends_of(self.problem.space)
+        """The front so far. Below a bound it ends a little above that: what is there counts as well."""
+        space = self.problem.space
+        least, dense = ends_of(space)
+        end = min(dense, space.bounds.get(space.objective, dense) + BEYOND * dense)
         floor = self.problem.workshop.floor
         worst = min((accuracy for _, accuracy, _ in self._measured), default=0.0)
         start = worst if floor is None else floor
-        return Stairs.of([(cost, accuracy) for cost, accuracy, _ in self._measured], (least, start), dense)
+        return Stairs.of([(cost, accuracy) for cost, accuracy, _ in self._measured], (least, start), end)
 
     def forecast(self) -> Forecast | None:
         """Accuracy from a judgement on few images; None before enough trials have both."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +17,7 @@ from pydantic import Field
 
 from autoprune.errors import ConfigError
 from autoprune.searching.allocate import allocate
-from autoprune.searching.improvement import Forecast, Stairs
+from autoprune.searching.improvement import Forecast, Stairs, expected_excess
 from autoprune.searching.parameters import BATCH_REMOVAL, Parameters, to_counts, to_parameters
 from autoprune.searching.space import Space
 from autoprune.searching.strategies.base import (
@@ -50,11 +51,11 @@ class Knapsack(Strategy):
     """Thompson sampling: draw curves from the surrogate's posterior, solve the knapsack for a target.
 
     Of `draws` such candidates, restored on few images, the best is measured; the errors of the others teach
-    the surrogate too. First every target has its turn; then targets, and steps of the front where another
-    candidate would fit between two, are drawn by how much the front may gain there, and the candidate with
-    the greatest expected improvement is measured. With one draw nothing is restored but what is measured.
-    `targets` are shares of the dense cost (of the study's objective) to aim at, and no others; every
-    twentieth where none is given.
+    the surrogate too. First every twentieth of the dense cost has its turn as a target; then these, and steps
+    of the front where another candidate would fit between two, are drawn by how much the front may gain
+    there, and the candidate with the greatest expected improvement is measured. `targets` are shares of the
+    dense cost (of the study's objective) to aim at instead, all alike, and nothing between them. With one
+    draw nothing is restored but what is measured.
     """
 
     citation = (
@@ -109,6 +110,10 @@ class Knapsack(Strategy):
 
 def on_few(problem: Problem, counts: np.ndarray, batch: int) -> OnFew:
     return problem.workshop.on_few(problem.space.widths(counts), batch)
+
+
+Value = Callable[[float, float, float], float]
+"""What a candidate adds to the front, from its cost and the mean and standard deviation of its accuracy."""
 
 
 @dataclass(frozen=True)
@@ -167,27 +172,38 @@ class KnapsackSampler(Proposer):
     ) -> tuple[Candidate, list[Candidate]]:
         """The candidate that may add most to the front, and all that were considered."""
         stairs, forecast = experience.stairs(), experience.forecast()
-        targets = [*self.aims, *(stairs.between() if self.free else [])]
-        worths = np.array([stairs.improvement(t, stairs.at(t), IN_LINE_SD) for t in targets]) + 1e-12
+        targets, worths = self._targets(stairs)
+        value = stairs.improvement if self.free else stairs.gain
         considered: list[Candidate] = []
         promise: dict[int, float] = {}
         for _ in range(_TARGETS):
             place = int(rng.choice(len(targets), p=worths / worths.sum()))
             for candidate in draw(targets[place]):
-                promise[len(considered)] = self._promise(candidate, stairs, forecast)
+                promise[len(considered)] = self._promise(candidate, value, forecast)
                 considered.append(candidate)
             best = max(promise, key=lambda number: promise[number])
-            if promise[best] >= PROMISING * worths[place]:
+            # Without a forecast candidates of different cost cannot be compared.
+            if forecast is None or promise[best] >= PROMISING * worths[place]:
                 break
         return considered[best], considered
 
-    def _promise(self, candidate: Candidate, stairs: Stairs, forecast: Forecast | None) -> float:
+    def _targets(self, stairs: Stairs) -> tuple[list[float], np.ndarray]:
+        """What may be aimed at, and what the front is expected to gain there, (targets,)."""
+        if not self.free:
+            return list(self.aims), np.full(len(self.aims), expected_excess(0.0, IN_LINE_SD))
+        space = self.problem.space
+        most = space.bounds.get(space.objective, math.inf)
+        targets = [*self.aims, *(cost for cost in stairs.between() if cost < most)]
+        worths = [stairs.improvement(target, stairs.at(target), IN_LINE_SD) for target in targets]
+        return targets, np.array(worths) + 1e-12
+
+    def _promise(self, candidate: Candidate, value: Value, forecast: Forecast | None) -> float:
         """Expected improvement; before there is a forecast, the better the judgement the greater."""
         assert candidate.few is not None, "several draws are judged"
         if forecast is None:
             return -candidate.few.judgement
         cost = float(self.problem.space.objectives(candidate.counts[None])[0])
-        return stairs.improvement(cost, *forecast(cost, candidate.few.judgement))
+        return value(cost, *forecast(cost, candidate.few.judgement))
 
     def _drawn(
         self, experience: Experience, rng: np.random.Generator, begun: set[Key], target: float
