@@ -17,6 +17,7 @@ def made(count: int) -> list[selection.Row]:
     for number, luck in enumerate(rng.permutation(count)):
         half = {"accA": number / count, "errA": 1 - number / count}
         full = {**half, "accB": number / count, "errB": half["errA"], "accA": float(luck) / count}
+        full |= {"smoothA": full["accA"], "smoothB": full["accB"]}
         rows.append({"curves": {"additive": 1.0 - number}, "rung": full, "full": full})
     return rows
 
@@ -36,6 +37,9 @@ def test_halves_together_are_the_whole(study: Path) -> None:
     (row,) = selection.measured(engine, 0.6, 1, seed=0)
     measured = engine.evaluator.measure(knapsack_candidate(engine, 0.6))
     assert (row["full"]["accA"] + row["full"]["accB"]) / 2 == pytest.approx(measured.accuracy)
+    network = engine.evaluator.restored(knapsack_candidate(engine, 0.6))
+    smooth = engine.task.metric.smooth()  # type: ignore[attr-defined]
+    assert (row["full"]["smoothA"] + row["full"]["smoothB"]) / 2 == pytest.approx(smooth(network))
 
 
 def test_the_script_prints_a_table(
