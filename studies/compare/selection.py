@@ -25,6 +25,7 @@ from autoprune.cli.progress import make_progress
 from autoprune.searching.allocate import allocate, total_loss
 from autoprune.searching.engine import Engine
 from autoprune.searching.ladder import RUNG_IMAGES
+from autoprune.searching.metrics.classification import margins
 from candidates import open_session
 from records import Record
 
@@ -62,17 +63,12 @@ class Judge:
         error = (outputs - self.dense).square().sum(1) / self.power
         middle = len(right) // 2
         parts = dict(zip(HALVES, (slice(0, middle), slice(middle, None)), strict=True))
-        found = {"acc": right, "smooth": self._margins(outputs).double().sigmoid(), "err": error}
+        found = {"acc": right, "smooth": margins(outputs, self.labels).double().sigmoid(), "err": error}
         return {
             f"{name}{half}": float(v[part].mean())
             for name, v in found.items()
             for half, part in parts.items()
         }
-
-    def _margins(self, outputs: Tensor) -> Tensor:
-        """Output of the label less the greatest of the others, (images,)."""
-        own = self.labels[:, None]
-        return outputs.gather(1, own)[:, 0] - outputs.scatter(1, own, -torch.inf).amax(1)
 
     @torch.no_grad()
     def _outputs(self, network: nn.Module) -> Tensor:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
 
-from autoprune.searching.attributes import BATCH, TRIED, WIDTHS
+from autoprune.searching.attributes import BATCH, PROXIES, TRIED, WIDTHS
 from autoprune.searching.engine import Engine
 from autoprune.searching.strategies import KnapsackSampler
+from autoprune.searching.strategies.base import ON_FEW, OnFew
 from autoprune.searching.strategies.experience import LEAST_KNOWN, Experience
 from autoprune.searching.study import finished
 from tests.searching.conftest import engine_for
@@ -57,6 +60,17 @@ def test_a_forecast_needs_measured_candidates(searched: Engine) -> None:
     assert experience.forecast() is None
     experience.read(finished(searched.study)[:LEAST_KNOWN])
     assert experience.forecast() is not None
+
+
+def test_a_broken_candidate_is_ranked_last_and_teaches_no_forecast(searched: Engine) -> None:
+    assert OnFew(float("nan"), 0.0).judgement == np.inf > OnFew(1e6).judgement
+    trials = [copy.deepcopy(trial) for trial in finished(searched.study)]
+    trials[0].user_attrs[PROXIES][ON_FEW] = float("nan")
+    experience = Experience(searched.strategy.problem)
+    experience.read(trials)
+    forecast = experience.forecast()
+    assert forecast is not None and len(forecast.costs) == len(trials) - 1
+    assert np.isfinite(forecast(0.5 * forecast.dense, 0.4)).all()
 
 
 def test_who_saw_the_trials_and_who_continues_propose_the_same() -> None:

@@ -70,6 +70,12 @@ class SmoothAccuracy(Accuracy):
 
     def statistic(self, output: Any, labels: Tensor) -> Tensor:
         _, images = super().statistic(output, labels)
-        own = output.gather(1, labels[:, None])
-        others = output.scatter(1, labels[:, None], -torch.inf).amax(1, keepdim=True)
-        return torch.stack([(own - others).double().sigmoid().sum(), images.double()])
+        # What is not a number is on no side of the label: it counts nothing, and ends no search.
+        right = margins(output, labels).double().sigmoid().nan_to_num(0.0)
+        return torch.stack([right.sum(), images.double()])
+
+
+def margins(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Output of the label less the greatest of the others, (batch,), from outputs (batch, classes)."""
+    own = labels[:, None]
+    return outputs.gather(1, own)[:, 0] - outputs.scatter(1, own, -torch.inf).amax(1)

@@ -46,7 +46,9 @@ class OnFew:
 
     @property
     def judgement(self) -> float:
-        """What candidates are ranked by: the loss where there are labels."""
+        """What candidates are ranked by: the loss where there are labels; infinite for a broken network."""
+        if not math.isfinite(self.error):
+            return math.inf
         return math.log(max(self.error, 1e-12)) if self.loss is None else self.loss
 
     @property
@@ -58,6 +60,7 @@ class OnFew:
         """As a trial or a candidate beside it says; None where it was not judged."""
         error = proxies.get(ON_FEW)
         return None if error is None else cls(error, proxies.get(LOSS_ON_FEW))
+
 
 Measure = Literal["accuracy", "last-layer-error"]
 """How a candidate is judged cheaply. Both are better when lower: 1 - accuracy, relative output error."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -47,7 +48,7 @@ class Experience:
         judged = [OnFew.stored(trial.user_attrs.get(PROXIES, {})) for trial in told]
         self._measured += zip(self._costs(told), accuracies, judged, strict=True)
         # In an order that does not depend on who read them when.
-        self._measured.sort(key=lambda found: (found[0], found[1]))
+        self._measured.sort(key=_in_order)
 
     def stairs(self) -> Stairs:
         """The front so far. Below a bound it ends a little above that: what is there counts as well."""
@@ -61,7 +62,8 @@ class Experience:
 
     def forecast(self) -> Forecast | None:
         """Accuracy from a judgement on few images; None before enough trials have both."""
-        both = [(c, few.judgement, a) for c, a, few in self._measured if few is not None]
+        judged = [(c, few.judgement, a) for c, a, few in self._measured if few is not None]
+        both = [row for row in judged if math.isfinite(row[1])]
         if len(both) < LEAST_KNOWN:
             return None
         costs, judgements, accuracies = np.array(both).T
@@ -88,3 +90,8 @@ class Experience:
         for tried in stored.get(TRIED, []):
             if (few := OnFew.stored(tried)) is not None:
                 yield Observation(np.array(tried["counts"]), tried["batch"], few.error, on_few=True)
+
+
+def _in_order(measured: tuple[float, float, OnFew | None]) -> tuple[float, float, float]:
+    cost, accuracy, few = measured
+    return cost, accuracy, math.inf if few is None else few.judgement

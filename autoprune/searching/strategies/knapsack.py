@@ -200,7 +200,7 @@ class KnapsackSampler(Proposer):
     def _promise(self, candidate: Candidate, value: Value, forecast: Forecast | None) -> float:
         """Expected improvement; before there is a forecast, the better the judgement the greater."""
         assert candidate.few is not None, "several draws are judged"
-        if forecast is None:
+        if forecast is None or not math.isfinite(candidate.few.judgement):
             return -candidate.few.judgement
         cost = float(self.problem.space.objectives(candidate.counts[None])[0])
         return value(cost, *forecast(cost, candidate.few.judgement))

@@ -52,6 +52,15 @@ def test_batches_and_first_images_are_as_of_the_accuracy() -> None:
     assert accuracy()(Fixed(1.0)) != whole(Fixed(1.0)), "the accuracy itself stays as it was"
 
 
+def test_what_is_not_a_number_counts_nothing() -> None:
+    metric = Accuracy(
+        [(torch.tensor([[2.0, 0.0], [0.0, 0.0]]), torch.zeros(2, dtype=torch.long))], CPU
+    ).smooth()
+    broken = Fixed(1.0)
+    broken.forward = lambda x: x / x[:, :1]  # type: ignore[method-assign]
+    assert metric(broken) == pytest.approx(torch.tensor(1.0).sigmoid().item() / 2)
+
+
 def test_labels_beyond_the_outputs_are_refused_as_ever() -> None:
     metric = Accuracy([(torch.zeros(3, 2), torch.tensor([0, 1, 2]))], CPU)
     with pytest.raises(DataError, match="labels must be below 2"):
