@@ -14,6 +14,7 @@ from autoprune.reconstruction.sequential import NEAR
 from autoprune.searching import attributes as attr
 from autoprune.searching.engine import Engine
 from autoprune.searching.strategies.base import ADDITIVE, LOSS_ON_FEW, ON_FEW, spread_out
+from autoprune.searching.strategies.knapsack import IN_LINE_SD
 from autoprune.searching.study import finished
 
 MakeEngine = Callable[..., Engine]
@@ -57,15 +58,17 @@ def test_below_a_budget_nothing_above_it_is_aimed_at_and_its_end_counts(make_eng
     assert stairs.improvement(0.5 * dense, 1.0, 0.01) > 0
 
 
-def test_later_trials_fill_the_gaps_of_the_front(make_engine: MakeEngine) -> None:
+def test_later_trials_aim_into_the_gaps_of_the_front_as_well(make_engine: MakeEngine) -> None:
     engine = make_engine("residual", strategy_options={"draws": 2})
-    first = len(engine.strategy.aims())  # type: ignore[attr-defined]
-    ratios = [point.macs_ratio for point in engine.search(trials=first + 15).trials]
-
-    def near_a_twentieth(ratio: float) -> bool:
-        return min(abs(ratio - 0.05 * step) for step in range(1, 21)) < 0.012
-
-    assert not all(near_a_twentieth(ratio) for ratio in ratios[first:])
+    aims = engine.strategy.aims()  # type: ignore[attr-defined]
+    engine.search(trials=len(aims))
+    stairs = engine.strategy.experience(engine.study).stairs()  # type: ignore[attr-defined]
+    targets, worths = engine.strategy.sampler(len(aims))._targets(stairs)  # type: ignore[attr-defined]
+    assert targets == [*aims, *stairs.between()] and len(worths) == len(targets)
+    # Of a wide step there is more to gain in its middle than at its end.
+    widest = int(np.argmax(np.diff(stairs.costs)))
+    middle, end = stairs.between()[widest], stairs.costs[widest + 1]
+    assert worths[targets.index(middle)] > stairs.improvement(end, stairs.at(end), IN_LINE_SD)
 
 
 def test_every_trial_stores_what_the_rungs_said(make_engine: MakeEngine) -> None:
