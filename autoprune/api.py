@@ -26,9 +26,11 @@ from autoprune.searching.metrics import LabelledMetric, find_metric, name_of
 from autoprune.session import pick_device
 from autoprune.storing.artifacts import open_artifacts
 from autoprune.storing.storages import open_storage
+from autoprune.tensors import in_own_precision
 from autoprune.training.history import History
 
 
+@in_own_precision
 def search(
     model: nn.Module,
     *,

@@ -34,14 +34,17 @@ def is_plain(value: Any) -> TypeGuard[Tensor]:
 
 
 def in_own_precision(function: Callable[P, R]) -> Callable[P, R]:
-    """The function with automatic mixed precision off, whatever is on around the call.
+    """The function with automatic mixed precision and inference mode off, whatever is on around the call.
 
-    Second moments and what is solved with them need the precision that the network's tensors have.
+    Second moments and what is solved with them need the precision that the network's tensors have; and
+    tensors that are made in inference mode can never be trained.
     """
 
     @wraps(function)
     def outside(*args: P.args, **kwargs: P.kwargs) -> R:
         with ExitStack() as stack:
+            if torch.is_inference_mode_enabled():
+                stack.enter_context(torch.inference_mode(False))
             for device in ("cpu", "cuda"):
                 if torch.is_autocast_enabled(device):
                     stack.enter_context(torch.autocast(device, enabled=False))

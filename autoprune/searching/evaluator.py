@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.data.inputs import Inputs
+from autoprune.data.outputs import flatten
 from autoprune.errors import DataError
 from autoprune.graph.groups import Kept
 from autoprune.graph.slicing import Slicer
@@ -17,7 +18,7 @@ from autoprune.latency import Latency
 from autoprune.reconstruction.base import Bench, Reconstruction
 from autoprune.reconstruction.batch_norm import re_estimate
 from autoprune.searching.metrics import LabelledMetric
-from autoprune.searching.outputs import OutputError, flatten
+from autoprune.searching.outputs import OutputError
 
 Metric = Callable[[nn.Module], float]
 """Quality of a network, higher is better."""

@@ -10,6 +10,7 @@ from typing import TypeVar
 from torch import nn
 
 from autoprune.data.inputs import leading
+from autoprune.data.outputs import flat_outputs
 from autoprune.latency import Latency
 from autoprune.reconstruction import Bench, Reconstruction
 from autoprune.reconstruction.base import POSITIONS_PER_IMAGE
@@ -17,7 +18,7 @@ from autoprune.reconstruction.remembering import RememberingIndependent
 from autoprune.searching.evaluator import Evaluator
 from autoprune.searching.metrics import LabelledMetric
 from autoprune.searching.options import Task
-from autoprune.searching.outputs import OutputError, flat_outputs
+from autoprune.searching.outputs import OutputError
 from autoprune.searching.profile import MEASURED_SHARES
 
 Number = TypeVar("Number", int, float)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from autoprune.calibration.moments import Moments
 from autoprune.components import create
+from autoprune.errors import ModelError
 from autoprune.graph import Slicer
 from autoprune.reconstruction import Bench, reconstructions
 from autoprune.reconstruction.casm.trace import record_trace
@@ -139,6 +144,93 @@ def test_blocks_that_are_nearer_but_end_farther_off_are_put_back(seed: int) -> N
     kept = random_kept(bench.graph, 0.5, seed=1)
     plain, found = (restored(bench, kept, method) for method in ("sequential", "joint"))
     assert relative_error(found, bench.model, images) <= relative_error(plain, bench.model, images)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e-3, 1e6])
+def test_units_of_activations_do_not_matter(unit: float) -> None:
+    """ReLU and least squares are the same in any, so a solver's own thresholds must not show."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(10, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 3)).eval()
+    images, scaled = torch.randn(200, 10), copy.deepcopy(model)
+    with torch.no_grad():
+        for index, layer in enumerate(layer for layer in scaled if isinstance(layer, nn.Linear)):
+            layer.bias *= unit
+            layer.weight *= unit if index == 0 else 1.0
+    errors = []
+    for network in (model, scaled):
+        bench = make_bench(network, images)
+        kept = random_kept(bench.graph, 0.5, seed=1)
+        errors.append(relative_error(restored(bench, kept, "joint"), network, images))
+    assert errors[1] == pytest.approx(errors[0], rel=0.05)
+
+
+class Aside(nn.Module):
+    """A second head, the last layer to run, reads nothing that can be pruned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.head, self.aside = Bottlenecks(), nn.Linear(4, 4), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.head(self.trunk(x).mean(1)), self.aside(x.mean((2, 3)))
+
+
+def test_outputs_judge_whichever_layer_runs_last(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fit that spoils the trunk is put back, and said to be, though the last layer never changed."""
+    torch.manual_seed(0)
+    images = torch.randn(32, 3, 8, 8)
+    bench = make_bench(Aside().eval(), images)
+    kept = random_kept(bench.graph, 0.5, seed=1)
+
+    def spoil(fit: joint._BlockFit, *_: object) -> None:
+        with torch.no_grad():
+            fit.parameters[0].mul_(3.0)
+
+    monkeypatch.setattr(joint._BlockFit, "solve", spoil)
+    plain, found = (restored(bench, kept, method).state_dict() for method in ("sequential", "joint"))
+    assert all(torch.equal(value, found[name]) for name, value in plain.items())
+    assert "sequential fit stays" in caplog.text
+
+
+class Behind(nn.Module):
+    """Layers of which no gradient reaches the first ones, or any."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.first, self.second, self.third = nn.Linear(6, 12), nn.Linear(12, 12), nn.Linear(12, 8)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        without = {"inference": torch.inference_mode, "detach": contextlib.nullcontext}
+        with without.get(self.how, torch.no_grad)():
+            x = self.second(self.first(x).relu()).relu()
+        with torch.no_grad() if self.how == "all" else contextlib.nullcontext():
+            found: Tensor = self.head(self.third(x.detach() if self.how == "detach" else x).relu())
+        return found
+
+
+@pytest.mark.parametrize("method", ["joint", "casm"])
+@pytest.mark.parametrize("how", ["no_grad", "inference", "detach"])
+def test_what_no_gradient_reaches_stays_and_the_rest_is_fitted(method: str, how: str) -> None:
+    torch.manual_seed(0)
+    images = torch.randn(64, 6)
+    bench = make_bench(Behind(how).eval(), images)
+    kept = random_kept(bench.graph, 0.5, seed=1)
+    plain, found = (
+        relative_error(restored(bench, kept, m), bench.model, images) for m in ("sequential", method)
+    )
+    assert found <= plain if method == "joint" else math.isfinite(found)
+
+
+@pytest.mark.parametrize("method", ["joint", "casm"])
+def test_a_network_that_runs_without_gradients_gets_advice(method: str) -> None:
+    torch.manual_seed(0)
+    bench = make_bench(Behind("all").eval(), torch.randn(64, 6))
+    with pytest.raises(ModelError, match=r"runs without gradients .* use reconstruction 'sequential'"):
+        restored(bench, random_kept(bench.graph, 0.5, seed=1), method)
 
 
 def test_the_dense_network_is_left_alone_and_a_whole_candidate_too() -> None:

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from autoprune.components import create
 from autoprune.data.inputs import Inputs
+from autoprune.data.outputs import flatten
 from autoprune.errors import DataError, ModelError
 from autoprune.graph import Slicer
 from autoprune.reconstruction import reconstructions
 from autoprune.searching.evaluator import Evaluator
 from autoprune.searching.metrics import Accuracy
-from autoprune.searching.outputs import OutputError, flatten
+from autoprune.searching.outputs import OutputError
 from tests.small import NETWORKS, make_bench, random_kept
 
 each_network = pytest.mark.parametrize("network", NETWORKS)

@@ -21,7 +21,7 @@ from autoprune.errors import ConfigError
 from autoprune.graph.groups import Kept, Layer
 from autoprune.layout import training_layout
 from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
-from autoprune.reconstruction.casm.fit import Fitter, Schedule
+from autoprune.reconstruction.casm.fit import Fits, Fitter, Schedule
 from autoprune.reconstruction.casm.images import CachedImages, Images, LiveImages, dense_targets
 from autoprune.reconstruction.casm.replay import Cache, advance
 from autoprune.reconstruction.casm.trace import Trace, record_trace
@@ -103,12 +103,14 @@ class _Work:
             self._at_once()
 
     def _group_by_group(self) -> None:
-        dense, mine = Cache(layout=self.layout), Cache(layout=self.layout)
+        dense, mine, fits = Cache(layout=self.layout), Cache(layout=self.layout), Fits()
         for window in windows(self.bench.graph, self.trace, self.targets, self._trains_producer):
             dense = advance(self.bench.model, self.dense_trace, dense, self.inputs, window.start, self.batch)
             mine = advance(self.network, self.trace, mine, self.inputs, window.start, self.batch)
             wanted = dense_targets(self.bench.model, self.dense_trace, dense, self.inputs, window, self.batch)
-            self._fit(window, CachedImages(self.inputs, mine, wanted))
+            with fits:
+                self._fit(window, CachedImages(self.inputs, mine, wanted))
+        fits.check()
 
     def _at_once(self) -> None:
         layers = [target.layer for target in self.targets]

@@ -17,6 +17,37 @@ from autoprune.reconstruction.casm.windows import Window
 JUDGED_IMAGES = 1_024
 """Images on which a fit must not be worse than before it; all would cost as much as the fit."""
 _TINY = 1e-12
+"""A variance below this share of the mean square is rounding."""
+
+
+class NoGradient(ModelError):
+    """No gradient reaches the weights that should be trained."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the network cannot be trained: its forward runs without gradients (no_grad, inference_mode or "
+            "detach); take that out, or use reconstruction 'sequential'."
+        )
+
+
+class Fits:
+    """Around one fit after the other: a part of the network that no gradient reaches stays as it was."""
+
+    def __init__(self) -> None:
+        self.done, self.missed = 0, 0
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> bool:
+        self.done += kind is None
+        self.missed += isinstance(error, NoGradient)
+        return isinstance(error, NoGradient)
+
+    def check(self) -> None:
+        """ModelError where every fit missed."""
+        if self.missed and not self.done:
+            raise NoGradient
 
 
 @dataclass(frozen=True)
@@ -39,7 +70,12 @@ class Fitter:
         """Mean relative squared error of the targets, 0 best."""
         terms: list[Tensor] = []
         watch = {call: self._seen(values, terms) for call, values in batch.wanted.items()}
-        replay(self.network, self.trace, self.window, batch.inputs, dict(batch.known), watch)
+        try:
+            replay(self.network, self.trace, self.window, batch.inputs, dict(batch.known), watch)
+        except RuntimeError as error:
+            if "Inference tensors" not in str(error):
+                raise
+            raise NoGradient from error
         return torch.stack(terms).mean()
 
     def _seen(self, wanted: Tensor, terms: list[Tensor]) -> Seen:
@@ -84,6 +120,9 @@ class Fitter:
 
 
 def backward(loss: Tensor) -> None:
+    """Gradients of the loss; ModelError where there can be none."""
+    if not loss.requires_grad:
+        raise NoGradient
     try:
         torch.autograd.backward(loss)
     except RuntimeError as error:
@@ -104,7 +143,13 @@ def own_storage(parameters: Sequence[nn.Parameter]) -> None:
 def variances(images: Images, batch: int) -> Mapping[int, float]:
     """Variance of each target over the first batch, which makes errors relative."""
     wanted = images.batch(torch.arange(batch)).wanted
-    return {call: max(float(values.var(correction=0)), _TINY) for call, values in wanted.items()}
+    return {call: _variance(values) for call, values in wanted.items()}
+
+
+def _variance(values: Tensor) -> float:
+    """Of what hardly varies, the mean square: errors are relative to something in any case."""
+    variance, power = float(values.var(correction=0)), float(values.square().mean())
+    return variance if variance > _TINY * power else power or 1.0
 
 
 def batches(images: int, size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -54,7 +54,8 @@ class Coordinates:
         curvature: Curvature,
         behind: Tensor,
     ) -> None:
-        """`scale` (out,) is what a norm multiplies outputs by; `behind` is G (out, out) for outputs after it.
+        """`scale` (out,) is what a norm multiplies outputs by; `behind` is G (out, out) for outputs after it,
+        in units of the loss: the coordinates do not depend on the units of activations.
 
         `constant` is the parameter that adds to outputs after the norm.
         """
@@ -80,8 +81,8 @@ class Coordinates:
     @torch.no_grad()
     def pull(self) -> None:
         """Gradients of the leaves from those of the parameters, ridge included."""
-        assert self.weight.grad is not None, "the layer runs in its block"
-        gradient = self.weight.grad.flatten(1)
+        # Behind a `detach` no gradient comes: the layer stays as it is.
+        gradient = torch.zeros_like(self.moved) if self.weight.grad is None else self.weight.grad.flatten(1)
         if self.constant is not None and self.constant.grad is not None:
             constant = self.constant.grad
             gradient = gradient - torch.outer(self.scale * constant, self.mean.squeeze(-1))

@@ -1,0 +1,38 @@
+"""What a network returns, as one row of numbers per image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from autoprune.data.inputs import Inputs
+from autoprune.errors import ModelError
+
+
+def squared_distance(network: nn.Module, dense: nn.Module, batches: Sequence[Inputs]) -> float:
+    """Summed squared difference of everything that two networks return, 0 best; nothing is kept."""
+    pairs = ((flat_outputs(network, batch), flat_outputs(dense, batch)) for batch in batches)
+    return sum(float((mine - wanted).square().sum(dtype=torch.float64)) for mine, wanted in pairs)
+
+
+@torch.no_grad()
+def flat_outputs(network: nn.Module, inputs: Inputs) -> Tensor:
+    """Everything floating-point that the model returns, (batch, values)."""
+    return flatten(inputs.call(network), inputs.size)
+
+
+def flatten(output: Any, batch: int) -> Tensor:
+    """Floating-point tensors of an output structure side by side, (batch, values)."""
+    leaves = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+    floating = [leaf for leaf in leaves if leaf.is_floating_point() and leaf.dim() > 0]
+    rows = [leaf.reshape(batch, -1) for leaf in floating if leaf.shape[0] == batch]
+    if not rows:
+        raise ModelError(
+            "the model's output holds no floating-point tensor with one row per image; wrap the model so "
+            "that it returns one."
+        )
+    return torch.cat(rows, 1)
