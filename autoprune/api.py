@@ -20,6 +20,7 @@ from autoprune.errors import ConfigError, ModelError
 from autoprune.models import fingerprint
 from autoprune.models.checking import check_model
 from autoprune.progress import Progress
+from autoprune.searching.attributes import LABELS
 from autoprune.searching.engine import Engine, Options, Task
 from autoprune.searching.front import Front
 from autoprune.searching.metrics import LabelledMetric, find_metric, name_of
@@ -188,7 +189,11 @@ def _task(
         chunks=chunks,
         probe=found.inputs,
         metric=found,
-        fingerprints={"model": fingerprint(model), "data": fingerprint_of([*chunks, *found.inputs])},
+        fingerprints={
+            "model": fingerprint(model),
+            "data": fingerprint_of([*chunks, *found.inputs]),
+            LABELS: _hashed(labels for _, labels in found.batches),
+        },
     )
 
 
@@ -227,6 +232,14 @@ def fingerprint_of(batches: Sequence[Inputs]) -> str:
         for tensor in batch.tensors:
             digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
             digest.update(_bytes(tensor))
+    return digest.hexdigest()[:16]
+
+
+def _hashed(labels: Iterable[Tensor]) -> str:
+    """Hash of labels, 16 hex digits; the same however they are batched."""
+    digest = hashlib.sha256()
+    for part in labels:
+        digest.update(_bytes(part))
     return digest.hexdigest()[:16]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,9 @@ from torch.utils.data import DataLoader, TensorDataset
 import autoprune
 from autoprune.errors import AutopruneError, BudgetError, ConfigError, DataError, ModelError, StudyError
 from autoprune.graph import count_macs
+from autoprune.searching.attributes import IDENTITY, LABELS
 from autoprune.searching.engine import Engine
+from autoprune.storing.storages import open_storage
 from tests.small import NETWORKS, Residual, relative_error
 
 SMALL = NETWORKS["residual"]
@@ -148,6 +151,38 @@ def test_a_stored_search_continues(tmp_path: Path) -> None:
     assert len(search(storage=storage, calibration=IMAGES + 1, name="other", trials=1).trials) == 1
 
 
+def test_a_study_is_not_continued_on_other_labels(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"evaluate": None, "storage": str(tmp_path / "s.journal")}
+    first = search(validation=labelled(), trials=2, **options)
+    narrow = [(x, y.to(torch.int32)) for x, y in labelled()]
+    assert len(search(validation=narrow, trials=3, **options).trials) == 3
+    with pytest.raises(StudyError, match=r"labels: stored"):
+        search(validation=[(x, (y + 1) % 5) for x, y in labelled()], trials=4, **options)
+    assert first.dense.accuracy == 1.0
+
+
+def test_a_study_of_the_time_before_labels_were_known_continues(tmp_path: Path) -> None:
+    storage_path = tmp_path / "s.journal"
+    storage = open_storage(str(storage_path))
+    options: dict[str, Any] = {"evaluate": None, "validation": labelled(), "storage": str(storage_path)}
+    search(trials=1, **options)
+    study = optuna.load_study(storage=storage, study_name="autoprune")
+    known = study.user_attrs[IDENTITY]
+    study.set_user_attr(IDENTITY, {name: value for name, value in known.items() if name != LABELS})
+    assert LABELS in known and len(search(trials=2, **options).trials) == 2
+
+
+def test_a_function_that_judges_otherwise_than_before_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = str(tmp_path / "s.journal")
+    search(storage=storage, trials=1)
+    search(storage=storage, trials=2)
+    assert "autoprune" not in caplog.text
+    search(storage=storage, evaluate=lambda network: 100.0, trials=3)
+    assert "gives 100 now" in caplog.text and "cannot be compared" in caplog.text
+
+
 def not_finite_weight() -> nn.Module:
     model = SMALL.model()
     with torch.no_grad():
@@ -263,7 +298,50 @@ def test_validation_images_that_the_network_cannot_read_are_an_error() -> None:
 
 def test_targets_that_no_candidate_reaches_are_an_error() -> None:
     with pytest.raises(ConfigError, match="targets of strategy 'knapsack' must be reachable"):
-        search(strategy_options={"targets": [0.001, 0.002]}, min_kept=0.2)
+        search(strategy_options={"targets": [0.001, 0.5]}, min_kept=0.2)
+    with pytest.raises(ConfigError, match=r"40\.\d% may, got 60\.0%, 80\.0%"):
+        search(strategy_options={"targets": [0.3, 0.6, 0.8]}, budget={"macs": 0.401})
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.int32])
+def test_classes_may_be_of_any_whole_type(kind: torch.dtype) -> None:
+    validation = [(x, y.to(kind)) for x, y in labelled()]
+    front = search(evaluate=None, validation=validation, trials=2)
+    plain = search(evaluate=None, validation=labelled(), trials=2)
+    assert [p.to_json() for p in front.trials] == [p.to_json() for p in plain.trials]
+
+
+def test_truth_values_are_classes() -> None:
+    validation = [(x, y > 1) for x, y in labelled()]
+    assert len(search(evaluate=None, validation=validation, trials=2).trials) == 2
+
+
+def test_a_sample_of_few_images_that_no_metric_can_judge_ends_no_search() -> None:
+    """Its targets are all the same, though not those of all images."""
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1)).eval()
+    images, targets = torch.randn(500, 4), torch.zeros(500)
+    targets[250] = 1.0
+    front = search(model, calibration=images[:64], evaluate=None, validation=[(images, targets)], metric="r2")
+    assert len(front.trials) == 3
+
+
+def test_a_small_space_is_measured_whole_and_the_search_then_ends() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 5)).eval()
+    front = search(
+        model, calibration=torch.randn(32, 6), evaluate=lambda net: 1.0, batch_removal=[1], trials=50
+    )
+    assert len(front.trials) == len({tuple(point.widths.values()) for point in front.trials}) == 12
+
+
+def test_a_search_and_a_joint_fit_within_inference_mode() -> None:
+    model = SMALL.model()
+    plain = search(model).trials[1].build()
+    with torch.inference_mode():
+        point = search(model).trials[1]
+        built, joint = point.build(), search(model, reconstruction="joint").trials[1].build()
+    assert relative_error(built, plain, UNSEEN) < 1e-9
+    joint.train()(IMAGES).sum().backward()
 
 
 def test_a_seed_that_no_generator_takes_is_an_error() -> None:

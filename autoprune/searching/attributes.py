@@ -17,6 +17,9 @@ SCHEMA = 1
 # On the study
 SCHEMA_VERSION = "autoprune.schema"
 IDENTITY = "autoprune.identity"
+LABELS = "labels"
+"""Entry of the identity: hash of the labels that judge; absent in studies of the time before, and where a
+function judges whole networks."""
 DENSE = "autoprune.dense"
 DENSE_WIDTHS = "autoprune.dense_widths"
 VERSIONS = "autoprune.versions"

@@ -26,6 +26,7 @@ from autoprune.latency.table import LatencyModel, Table
 from autoprune.progress import Progress, Silent
 from autoprune.reconstruction import Bench, Reconstruction, reconstructions
 from autoprune.searching.calibrating import Calibration, rechunked
+from autoprune.searching.continuing import compare_dense
 from autoprune.searching.evaluator import Evaluator, Metric, checked
 from autoprune.searching.front import Dense, Front, Point
 from autoprune.searching.gradients import Labelled, self_labelled
@@ -293,6 +294,8 @@ class Engine:
         self.check()
         self.sharing.active = True
         total = self.options.trials if trials is None else trials
+        if 0 < len(finished(self.study)) < total:
+            compare_dense(self.study, self.task.metric, self._dense_accuracy)
         if self.options.timed and len(finished(self.study)) < total:
             self.stopwatch.check(self.space)
         Run(self, self.study).to(total, timeout, stop, run)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
 from torch import nn
 
-from autoprune.data.inputs import leading
+from autoprune.data.inputs import Inputs, leading
 from autoprune.data.outputs import flat_outputs
+from autoprune.errors import DataError
 from autoprune.latency import Latency
 from autoprune.reconstruction import Bench, Reconstruction
 from autoprune.reconstruction.base import POSITIONS_PER_IMAGE
 from autoprune.reconstruction.remembering import RememberingIndependent
-from autoprune.searching.evaluator import Evaluator
+from autoprune.searching.evaluator import Evaluator, Metric, checked
 from autoprune.searching.metrics import LabelledMetric
 from autoprune.searching.options import Task
 from autoprune.searching.outputs import OutputError
@@ -83,12 +84,24 @@ class Ladder:
     def on_few(self, images: int) -> Evaluator:
         """Restores candidates as the study does, but quickly, on a few calibration images."""
         # However closely a trial looks at few images, a quick judgement does not.
-        bench = self.bench.first(images).with_positions(POSITIONS_PER_IMAGE)
+        bench = self.bench.some(images).with_positions(POSITIONS_PER_IMAGE)
         restore = self.reconstruction.quick()
+        metric = self._metric(JUDGED_PER_RESTORED * images)
+        probe = metric.inputs if isinstance(metric, LabelledMetric) else None
+        return Evaluator(bench, restore, metric, self._error(2 * images, probe))
+
+    def _metric(self, images: int) -> Metric:
+        """The metric, or what ranks alike, on a sample of the images; as a plain function, by which nothing
+        is judged on few images, where that sample has no value: all targets the same, no pixel labelled."""
         metric = self.task.metric
-        if isinstance(metric, LabelledMetric):
-            metric = metric.first(JUDGED_PER_RESTORED * images).smooth()
-        return Evaluator(bench, restore, metric, self._error(2 * images))
+        if not isinstance(metric, LabelledMetric):
+            return metric
+        few = metric.some(images).smooth()
+        try:
+            checked(few(self.task.model))
+        except DataError:
+            return metric.__call__
+        return few
 
     def quick(self) -> Evaluator:
         """Restores candidates without a pass over data, and measures their output error on few images."""
@@ -96,9 +109,10 @@ class Ladder:
         error = self._error(max(16, self._profile_images))
         return Evaluator(self.bench, restore, self.task.metric, error)
 
-    def _error(self, images: int) -> OutputError:
+    def _error(self, images: int, probe: Sequence[Inputs] | None = None) -> OutputError:
         most = max(LEAST_RUNG_IMAGES, MOST_OUTPUTS // self._outputs)
-        return OutputError(self.task.model, leading(self.task.probe, min(images, most)))
+        chosen = leading(self.task.probe if probe is None else probe, min(images, most))
+        return OutputError(self.task.model, chosen)
 
     @cached_property
     def _outputs(self) -> int:

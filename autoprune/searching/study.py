@@ -64,7 +64,10 @@ def open_study(
         name_metrics(study)
         return study
     check_ours(study)
-    changed = differences(stored[attr.IDENTITY], identity)
+    known = stored[attr.IDENTITY]
+    # Studies of the time before did not say what their labels were.
+    current = {name: value for name, value in identity.items() if name != attr.LABELS or name in known}
+    changed = differences(known, current)
     if changed:
         raise StudyError(
             f"study '{name}' was made for another search ({'; '.join(changed)}). "

@@ -113,7 +113,7 @@ def test_the_output_error_is_zero_for_the_dense_and_one_for_the_mean() -> None:
             return mean.expand(len(x), -1)
 
     assert error(Mean()) == pytest.approx(1, rel=1e-4)
-    with pytest.raises(ModelError, match="same output for all images"):
+    with pytest.raises(ModelError, match="same output for all of 20 images"):
         OutputError(Mean(), [Inputs((images,))])
 
 

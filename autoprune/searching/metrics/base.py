@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.components import Component
-from autoprune.data.inputs import Inputs, concatenate, fast_batches
+from autoprune.data.inputs import Inputs, concatenate, fast_batches, sample_of, sampled
 from autoprune.errors import DataError
 from autoprune.registry import Registry
 from autoprune.searching.metric_scale import MetricScale
@@ -66,6 +66,17 @@ class LabelledMetric(Component, ABC):
             if start < count
         ]
         fewer.images = min(count, self.images)
+        return fewer
+
+    def some(self, count: int) -> LabelledMetric:
+        """The same metric on a fixed random sample of `count` images, in random order; itself on no more."""
+        if count >= self.images or not _alike(self.batches):
+            return self.first(count)
+        index, fewer = sample_of(self.images, count), copy.copy(self)
+        labels = torch.cat([labels for _, labels in self.batches])
+        chosen = labels[index.to(labels.device)]
+        fewer.batches = _parts(sampled(self.inputs, count).channels_last(), chosen)
+        fewer.images = count
         return fewer
 
     def smooth(self) -> LabelledMetric:
@@ -131,11 +142,14 @@ def _inputs(given: Any) -> Inputs:
 
 def _merged(batches: Sequence[Labelled]) -> Sequence[Labelled]:
     """The batches as one, where they fit together: a GPU is idle on small ones."""
-    if len({labels.shape[1:] for _, labels in batches}) != 1:
-        return batches
-    if len({tuple(tensor.shape[1:] for tensor in inputs.tensors) for inputs, _ in batches}) != 1:
+    if not _alike(batches):
         return batches
     return [(concatenate([inputs for inputs, _ in batches]), torch.cat([labels for _, labels in batches]))]
+
+
+def _alike(batches: Sequence[Labelled]) -> bool:
+    """Whether samples and labels have one shape in all batches."""
+    return len({(labels.shape[1:], inputs.sample_shapes) for inputs, labels in batches}) == 1
 
 
 def _parts(inputs: Inputs, labels: Tensor) -> list[Labelled]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from autoprune.errors import DataError
 from autoprune.searching.metric_scale import ACCURACY
-from autoprune.searching.metrics.base import LabelledMetric, metrics, wrong_output
+from autoprune.searching.metrics.base import Labelled, LabelledMetric, metrics, wrong_output
 
 
 @metrics.register("accuracy")
@@ -37,6 +37,11 @@ class Accuracy(LabelledMetric):
         if least < 0:
             raise DataError(f"labels must be classes from 0 on, got {least}; leave such images out.")
         self._greatest = max(self._greatest, greatest)
+
+    def _labelled(self, batch: Any, device: torch.device) -> Labelled:
+        inputs, labels = super()._labelled(batch, device)
+        # What indexes outputs must be of this type; loaders give smaller ones, or truth values.
+        return inputs, labels.long()
 
     def statistic(self, output: Any, labels: Tensor) -> Tensor:
         if not isinstance(output, Tensor) or output.dim() != 2:

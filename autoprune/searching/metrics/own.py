@@ -37,7 +37,7 @@ class OwnMetric(LabelledMetric):
     def statistic(self, output: Any, labels: Tensor) -> Tensor:
         try:
             value = float(self.judge(output, labels))
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise DataError(
                 f"metric '{self.scale.name}' must return one number for (outputs, labels): "
                 f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"

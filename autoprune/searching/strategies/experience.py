@@ -10,16 +10,16 @@ from optuna.trial import FrozenTrial
 
 from autoprune.searching.attributes import OUTPUT_ERROR, PROXIES, TRIED, WIDTHS
 from autoprune.searching.improvement import Forecast, Stairs
-from autoprune.searching.parameters import BATCH_REMOVAL
+from autoprune.searching.parameters import BATCH_REMOVAL, to_counts
 from autoprune.searching.strategies.base import OnFew, Problem, ends_of
+from autoprune.searching.strategies.untaken import Key
 from autoprune.searching.surrogate import Observation, Surrogate
+from autoprune.storing.queueing import parameters_of
 
 LEAST_KNOWN = 5
 """Measured candidates from which a forecast is made."""
 BEYOND = 0.05
 """Of the dense cost: what the best within a bound counts for, as much as between two targets."""
-Key = tuple[int, ...]
-"""A candidate: its batch removal size, then its widths."""
 
 
 class Experience:
@@ -33,6 +33,7 @@ class Experience:
         self.surrogate = Surrogate({batch: problem.curves(batch) for batch in problem.batches})
         self.known: set[Key] = set()
         """Candidates that were measured or considered."""
+        self.measured: set[Key] = set()
         self._read: set[int] = set()
         self._measured: list[tuple[float, float, OnFew | None]] = []
 
@@ -42,6 +43,7 @@ class Experience:
         seen = [found for trial in new for found in self._observations(trial)]
         self._read |= {trial.number for trial in new}
         self.known |= {(found.batch, *found.counts.tolist()) for found in seen}
+        self.measured = self.measured.union(*(taken_by(self.problem, trial) for trial in new))
         self.surrogate.learn(seen)
         told = [trial for trial in new if WIDTHS in trial.user_attrs and trial.values]
         accuracies = [trial.values[0] for trial in told]
@@ -90,6 +92,18 @@ class Experience:
         for tried in stored.get(TRIED, []):
             if (few := OnFew.stored(tried)) is not None:
                 yield Observation(np.array(tried["counts"]), tried["batch"], few.error, on_few=True)
+
+
+def taken_by(problem: Problem, trial: FrozenTrial) -> set[Key]:
+    """The candidate that a trial was proposed, queued or drawn, and the one it measured, where known."""
+    parameters = parameters_of(trial)
+    if BATCH_REMOVAL not in parameters:
+        return set()
+    batch, widths = int(parameters[BATCH_REMOVAL]), trial.user_attrs.get(WIDTHS)
+    proposed = {(batch, *to_counts(problem.space, parameters).tolist())}
+    if widths is None:
+        return proposed
+    return proposed | {(batch, *(int(widths[name]) for name in problem.space.names))}
 
 
 def _in_order(measured: tuple[float, float, OnFew | None]) -> tuple[float, float, float]:

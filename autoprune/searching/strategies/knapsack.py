@@ -18,7 +18,7 @@ from pydantic import Field
 from autoprune.errors import ConfigError
 from autoprune.searching.allocate import allocate
 from autoprune.searching.improvement import Forecast, Stairs, expected_excess
-from autoprune.searching.parameters import BATCH_REMOVAL, Parameters, to_counts, to_parameters
+from autoprune.searching.parameters import Parameters, to_parameters
 from autoprune.searching.space import Space
 from autoprune.searching.strategies.base import (
     OnFew,
@@ -29,10 +29,11 @@ from autoprune.searching.strategies.base import (
     spread_out,
     strategies,
 )
-from autoprune.searching.strategies.experience import Experience, Key
+from autoprune.searching.strategies.experience import Experience, taken_by
 from autoprune.searching.strategies.proposing import Proposer
+from autoprune.searching.strategies.untaken import Key, nearest_untaken
 from autoprune.searching.surrogate import Surrogate
-from autoprune.storing.queueing import parameters_of, rank
+from autoprune.storing.queueing import rank
 
 _REDRAWS = 6
 _MOST_REDRAWS = 40
@@ -76,11 +77,14 @@ class Knapsack(Strategy):
         if not targets or space.objective == "latency":
             return
         least, dense = ends_of(space)
-        if max(targets) * dense < least:
+        most = min(dense, space.bounds.get(space.objective, dense))
+        outside = [share for share in targets if not least <= round(share * dense) <= most]
+        if outside:
             raise ConfigError(
                 f"the targets of strategy 'knapsack' must be reachable: {least / dense:.1%} of the "
-                f"{space.objective} stay at least, got {', '.join(f'{share:.1%}' for share in targets)}; aim "
-                "higher, or lower min_kept."
+                f"{space.objective} stay at least and {most / dense:.1%} may, got "
+                f"{', '.join(f'{share:.1%}' for share in outside)}; aim between, or change min_kept or "
+                "the budget."
             )
 
     def aims(self) -> list[float]:
@@ -106,6 +110,13 @@ class Knapsack(Strategy):
 
     def tried(self, trial: int) -> list[Tried]:
         return self._tried.pop(trial, [])
+
+    def done(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether all candidates of a small space, or within a tight budget, are measured."""
+        problem = self.problem
+        taken = set[Key]().union(*(taken_by(problem, trial) for trial in trials))
+        floor = (problem.batches[0], *problem.space.floor.tolist())
+        return nearest_untaken(problem.space, problem.batches, floor, taken, 0.0) is None
 
 
 def on_few(problem: Problem, counts: np.ndarray, batch: int) -> OnFew:
@@ -219,10 +230,16 @@ class KnapsackSampler(Proposer):
                 found[candidate.key] = candidate
             if len(found) == self.draws or (found and attempt >= self.draws + _REDRAWS):
                 break
-        # Where the space holds nothing new, an old candidate is as good as any.
-        for one in list(found.values()) or [candidate]:
+        if not found:
+            found[candidate.key] = self._left_over(candidate, target, experience.measured | begun)
+        for one in found.values():
             few = on_few(self.problem, one.counts, one.batch) if self.draws > 1 else None
             yield Candidate(one.counts, one.batch, few)
+
+    def _left_over(self, near: Candidate, target: float, taken: set[Key]) -> Candidate:
+        """One that was only considered so far, or a few steps away; where all are measured, it again."""
+        key = nearest_untaken(self.problem.space, self.problem.batches, near.key, taken, target) or near.key
+        return Candidate(np.array(key[1:]), key[0])
 
     def _draw(
         self, surrogate: Surrogate, rng: np.random.Generator, target: float, spread: float
@@ -235,8 +252,7 @@ class KnapsackSampler(Proposer):
     def _begun(self, study: Study) -> set[Key]:
         """Candidates that other workers are at, or that are queued: perhaps again, after a worker's death."""
         others = study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING))
-        known = [p for p in map(parameters_of, others) if BATCH_REMOVAL in p]
-        return {(int(p[BATCH_REMOVAL]), *to_counts(self.problem.space, p).tolist()) for p in known}
+        return set[Key]().union(*(taken_by(self.problem, trial) for trial in others))
 
 
 def told(candidate: Candidate) -> Tried:
