@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import wraps
@@ -16,11 +15,13 @@ from torch.utils.data import Dataset
 
 from autoprune.config import check_section, training_settings
 from autoprune.data import Inputs, as_batches
-from autoprune.errors import ConfigError, ModelError
+from autoprune.data.hashes import fingerprint_of, fingerprint_of_samples, hashed
+from autoprune.data.inputs import mixed
+from autoprune.errors import ConfigError, DataError, ModelError
 from autoprune.models import fingerprint
 from autoprune.models.checking import check_model
 from autoprune.progress import Progress
-from autoprune.searching.attributes import LABELS
+from autoprune.searching.attributes import DATA, INPUTS, LABELS
 from autoprune.searching.engine import Engine, Options, Task
 from autoprune.searching.front import Front
 from autoprune.searching.metrics import LabelledMetric, find_metric, name_of
@@ -65,7 +66,7 @@ def search(
     history_epochs: int = 2,
     seed: int = 0,
     name: str = "autoprune",
-    storage: str | None = None,
+    storage: str | Path | None = None,
     artifacts: str | Path | None = None,
     device: str | torch.device | None = None,
     progress: Progress | None = None,
@@ -115,8 +116,11 @@ def search(
     )
     _check(options)
     options.check_names()
+    if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
+        raise ConfigError(f"timeout must be a number of seconds, got {timeout!r}.")
     if not isinstance(model, nn.Module):
         raise ModelError(f"the model must be an nn.Module, got {type(model).__name__}.")
+    storage = None if storage is None else str(storage)
     opened = open_storage(storage)
     place = _device(model, device)
     check_model(model, "the model passed in")
@@ -170,37 +174,50 @@ def _task(
     if evaluate is not None and metric != "accuracy":
         raise ConfigError("metric judges validation, and evaluate takes the place of both; pass one of them.")
     chunks = [inputs.to(device) for inputs in as_batches(calibration)]
-    if evaluate is not None:
-        if not callable(evaluate):
-            raise ConfigError(f"evaluate must be a function of the model, got {type(evaluate).__name__}.")
+    # Some of what follows looks at the first images alone, and the caller's may be of one class.
+    sample = [mixed(chunks)]
+    if evaluate is not None and not callable(evaluate):
+        raise ConfigError(f"evaluate must be a function of the model, got {type(evaluate).__name__}.")
+    if evaluate is not None and not isinstance(evaluate, LabelledMetric):
         return Task(
             name=name,
             model=model,
-            chunks=chunks,
-            probe=chunks,
+            chunks=sample,
+            probe=sample,
             metric=_in_eval_mode(evaluate),
-            fingerprints={"model": fingerprint(model), "data": fingerprint_of(chunks)},
+            fingerprints={"model": fingerprint(model), **_prints(chunks)},
         )
-    assert validation is not None
-    found = judged(validation, device)
+    found = judged(_loader(validation), device) if evaluate is None else evaluate
+    judge = found.mixed()
     return Task(
         name=name,
         model=model,
-        chunks=chunks,
-        probe=found.inputs,
-        metric=found,
+        chunks=sample,
+        probe=judge.inputs,
+        metric=judge,
         fingerprints={
             "model": fingerprint(model),
-            "data": fingerprint_of([*chunks, *found.inputs]),
-            LABELS: _hashed(labels for _, labels in found.batches),
+            **_prints([*chunks, *found.inputs]),
+            LABELS: hashed(labels for _, labels in found.batches),
         },
     )
 
 
+def _loader(validation: Any) -> Iterable[Any]:
+    if not (isinstance(validation, Iterable) or hasattr(validation, "__getitem__")):
+        raise DataError(
+            f"validation must be a loader or list of labelled batches, got {type(validation).__name__}."
+        )
+    found: Iterable[Any] = validation
+    return found
+
+
+def _prints(batches: Sequence[Inputs]) -> dict[str, str]:
+    return {DATA: fingerprint_of(batches), INPUTS: fingerprint_of_samples(batches)}
+
+
 def _in_eval_mode(evaluate: Callable[[nn.Module], float]) -> Callable[[nn.Module], float]:
     """The user's function, which may leave the network in training mode: its statistics would move."""
-    if isinstance(evaluate, LabelledMetric):
-        return evaluate
 
     @wraps(evaluate)
     def judge(network: nn.Module) -> float:
@@ -223,25 +240,3 @@ def _device(model: nn.Module, device: str | torch.device | None) -> torch.device
 
 def _working_copy(model: nn.Module, device: torch.device) -> nn.Module:
     return copy.deepcopy(model).to(device).eval()
-
-
-def fingerprint_of(batches: Sequence[Inputs]) -> str:
-    """Hash of inputs, 16 hex digits: tells one data set from another."""
-    digest = hashlib.sha256()
-    for batch in batches:
-        for tensor in batch.tensors:
-            digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(_bytes(tensor))
-    return digest.hexdigest()[:16]
-
-
-def _hashed(labels: Iterable[Tensor]) -> str:
-    """Hash of labels, 16 hex digits; the same however they are batched."""
-    digest = hashlib.sha256()
-    for part in labels:
-        digest.update(_bytes(part))
-    return digest.hexdigest()[:16]
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
 from optuna import Study
 from optuna.storages import BaseStorage
 from torch import nn
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset
 
 from autoprune.config import StudyConfig
 from autoprune.data import Inputs, as_batches, data_fingerprint, load_splits, loader
-from autoprune.data.splits import Splits, random_order, size_of
+from autoprune.data.inputs import mixed
+from autoprune.data.splits import Splits
 from autoprune.errors import ConfigError
 from autoprune.graph import ChannelGraph
 from autoprune.models import fingerprint, load_model
 from autoprune.progress import Progress, Silent
 from autoprune.searching.engine import Engine, Options, Task
 from autoprune.searching.front import Front, Point
-from autoprune.searching.gradients import Labelled
 from autoprune.searching.metric_scale import MetricScale
 from autoprune.searching.metrics import LabelledMetric, find_metric, scale_of
 from autoprune.searching.running import never
@@ -163,27 +162,23 @@ def options_of(config: StudyConfig) -> Options:
 def _task(config: StudyConfig, splits: Splits, model: nn.Module, device: torch.device) -> Task:
     batch_size = config.data.batch_size
     metric = _metric(config, splits.validation, device)
+    chunks = [inputs.to(device) for inputs in as_batches(splits.calibration, batch_size)]
+    if ":" in config.data.dataset:
+        # Ours come as samples; a user's may come class by class, and some steps read the first ones alone.
+        metric, chunks = metric.mixed(), [mixed(chunks)]
     history = None if config.model.history is None else History.load(config.model.history)
     prints = {} if history is None else {"history": history.fingerprint}
     return Task(
         name=config.name,
         model=model,
-        chunks=[inputs.to(device) for inputs in as_batches(splits.calibration, batch_size)],
+        chunks=chunks,
         probe=metric.inputs,
         metric=metric,
         fingerprints={"model": fingerprint(model), "data": data_fingerprint(splits), **prints},
         training=splits.train,
         history=history,
-        labelled=None if splits.train is None else partial(_labelled, splits.train, device),
     )
 
 
 def _metric(config: StudyConfig, dataset: Dataset[Any], device: torch.device) -> LabelledMetric:
     return find_metric(config.data.metric)(loader(dataset, config.data.batch_size, device), device)
-
-
-def _labelled(train: Dataset[Any], device: torch.device, count: int) -> list[Labelled]:
-    """The same training images each time, with their classes."""
-    indices = random_order(size_of(train))[:count]
-    batches = loader(Subset(train, indices), device=device)
-    return [(Inputs.of(inputs), labels) for inputs, labels in batches]

@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader, TensorDataset
 import autoprune
 from autoprune.errors import AutopruneError, BudgetError, ConfigError, DataError, ModelError, StudyError
 from autoprune.graph import count_macs
-from autoprune.searching.attributes import IDENTITY, LABELS
+from autoprune.searching.attributes import IDENTITY, INPUTS, LABELS
 from autoprune.searching.engine import Engine
+from autoprune.searching.metrics import Accuracy
 from autoprune.storing.storages import open_storage
 from tests.small import NETWORKS, Residual, relative_error
 
@@ -146,7 +147,7 @@ def test_a_stored_search_continues(tmp_path: Path) -> None:
     assert len(more.trials) == 4 and len(search(storage=storage, trials=1).trials) == 4
     with pytest.raises(StudyError, match=r"model: stored"):
         search(SMALL.model(seed=1), storage=storage)
-    with pytest.raises(StudyError, match=r"data: stored"):
+    with pytest.raises(StudyError, match=r"inputs: stored"):
         search(calibration=IMAGES + 1, storage=storage)
     assert len(search(storage=storage, calibration=IMAGES + 1, name="other", trials=1).trials) == 1
 
@@ -155,7 +156,8 @@ def test_a_study_is_not_continued_on_other_labels(tmp_path: Path) -> None:
     options: dict[str, Any] = {"evaluate": None, "storage": str(tmp_path / "s.journal")}
     first = search(validation=labelled(), trials=2, **options)
     narrow = [(x, y.to(torch.int32)) for x, y in labelled()]
-    assert len(search(validation=narrow, trials=3, **options).trials) == 3
+    rebatched = [(torch.cat([x for x, _ in narrow]), torch.cat([y for _, y in narrow]))]
+    assert len(search(validation=rebatched, trials=3, **options).trials) == 3
     with pytest.raises(StudyError, match=r"labels: stored"):
         search(validation=[(x, (y + 1) % 5) for x, y in labelled()], trials=4, **options)
     assert first.dense.accuracy == 1.0
@@ -168,8 +170,11 @@ def test_a_study_of_the_time_before_labels_were_known_continues(tmp_path: Path) 
     search(trials=1, **options)
     study = optuna.load_study(storage=storage, study_name="autoprune")
     known = study.user_attrs[IDENTITY]
-    study.set_user_attr(IDENTITY, {name: value for name, value in known.items() if name != LABELS})
-    assert LABELS in known and len(search(trials=2, **options).trials) == 2
+    before = {name: value for name, value in known.items() if name not in (INPUTS, LABELS)}
+    study.set_user_attr(IDENTITY, before)
+    assert len(before) == len(known) - 2 and len(search(trials=2, **options).trials) == 2
+    with pytest.raises(StudyError, match=r"data: stored"):
+        search(trials=3, **{**options, "calibration": IMAGES + 1})
 
 
 def test_a_function_that_judges_otherwise_than_before_is_told(
@@ -342,6 +347,47 @@ def test_a_search_and_a_joint_fit_within_inference_mode() -> None:
         built, joint = point.build(), search(model, reconstruction="joint").trials[1].build()
     assert relative_error(built, plain, UNSEEN) < 1e-9
     joint.train()(IMAGES).sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"timeout": "10"}, "timeout must be a number of seconds"),
+        ({"evaluate": None, "validation": 5}, "validation must be a loader or list"),
+    ],
+)
+def test_values_of_another_kind_are_errors_in_words(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(AutopruneError, match=said):
+        search(**changes)
+
+
+def test_a_storage_may_be_a_path_and_a_metric_may_evaluate(tmp_path: Path) -> None:
+    """A metric of ours in place of a function is judged, and told from others, as a validation loader is."""
+    metric = Accuracy(labelled(), torch.device("cpu"))
+    search(evaluate=metric, storage=tmp_path / "s.journal", trials=1)
+    front = search(evaluate=None, validation=labelled(), storage=tmp_path / "s.journal", trials=2)
+    assert len(front.trials) == 2 and LABELS in identity_of(tmp_path / "s.journal")
+
+
+def identity_of(storage: Path) -> dict[str, Any]:
+    study = optuna.load_study(storage=open_storage(str(storage)), study_name="autoprune")
+    found: dict[str, Any] = study.user_attrs[IDENTITY]
+    return found
+
+
+def test_gradients_are_those_of_the_training_images_where_there_are_any() -> None:
+    """Small integers for labels, as image datasets give them."""
+    training = TensorDataset(SMALL.images(64, seed=5), torch.arange(64).to(torch.uint8) % 5)
+    options: dict[str, Any] = {"evaluate": None, "validation": labelled(), "strategy": "rate-derivation"}
+    options["batch_removal"] = [1]
+    losses = []
+    for given in (None, training):
+        front = search(trials=1, training=given, **options)
+        engine = front.trials[0].builder.__self__  # type: ignore[union-attr]
+        losses.append(engine.workshop.gradients(None, "train", 64).loss)
+    images, labels = training.tensors
+    wanted = nn.functional.cross_entropy(SMALL.model()(images), labels.long())
+    assert losses[1] == pytest.approx(float(wanted.detach()), rel=1e-4) and losses[0] < losses[1]
 
 
 def test_a_seed_that_no_generator_takes_is_an_error() -> None:

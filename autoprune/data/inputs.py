@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -153,26 +152,13 @@ def leading(batches: Sequence[Inputs], count: int) -> list[Inputs]:
     return taken
 
 
-def sampled(batches: Sequence[Inputs], count: int) -> Inputs:
-    """A fixed random sample of `count` samples, in random order: loaders often have class after class.
+def mixed(batches: Sequence[Inputs]) -> Inputs:
+    """All samples in a fixed random order, so that the first ones are a sample of all.
 
-    DataError where the samples are of several shapes.
+    Loaders often give class after class. DataError where they are of several shapes.
     """
-    starts = list(accumulate((batch.size for batch in batches), initial=0))
-    index = sample_of(starts[-1], count)
-    places = [(index >= start) & (index < stop) for start, stop in pairwise(starts)]
-    found = concatenate(
-        [
-            batch.select(index[place] - start)
-            for batch, place, start in zip(batches, places, starts, strict=False)
-        ]
-    )
-    return found.select(torch.cat([place.nonzero()[:, 0] for place in places]).argsort())
-
-
-def sample_of(size: int, count: int) -> Tensor:
-    """Numbers (count,) of a fixed random sample of `size` things, in random order."""
-    return torch.tensor(random_order(size)[:count], dtype=torch.long)
+    whole = concatenate(batches)
+    return whole.select(torch.tensor(random_order(whole.size)))
 
 
 def concatenate(batches: Sequence[Inputs]) -> Inputs:

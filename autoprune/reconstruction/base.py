@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from autoprune.calibration.statistics import Statistics
 from autoprune.components import Component
-from autoprune.data.inputs import Inputs, leading, sampled
+from autoprune.data.inputs import Inputs, leading
 from autoprune.graph.groups import ChannelGraph, Kept, Layer, LayerKind
 from autoprune.graph.slicing import Sites, member_sites, positions_kept
 from autoprune.graph.state import tensor_of
@@ -67,16 +67,6 @@ class Bench:
         if images >= sum(chunk.size for chunk in self.chunks):
             return self
         return self._other("images", images, lambda: replace(self, chunks=leading(self.chunks, images)))
-
-    def some(self, images: int) -> Bench:
-        """The same bench with a fixed random sample of its calibration images; made once."""
-        if images >= sum(chunk.size for chunk in self.chunks):
-            return self
-        return self._other("some", images, lambda: replace(self, chunks=self._sampled(images)))
-
-    def _sampled(self, images: int) -> Sequence[Inputs]:
-        whole, size = sampled(self.chunks, images).channels_last(), self.chunks[0].size
-        return [whole.slice(start, start + size) for start in range(0, whole.size, size)]
 
     def with_positions(self, positions: int) -> Bench:
         """The same bench that fits a layer on at least so many positions of an image; made once."""

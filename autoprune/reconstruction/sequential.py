@@ -25,7 +25,6 @@ from autoprune.graph.groups import Kept, Layer
 from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
 from autoprune.reconstruction.independent import restore_independently
 from autoprune.reconstruction.layer_fit import LayerFit
-from autoprune.reconstruction.least_squares import Solution
 from autoprune.reconstruction.lockstep import Lockstep
 from autoprune.reconstruction.targets import DenseTargets
 from autoprune.reconstruction.weights import add_constant, set_weight
@@ -62,7 +61,7 @@ class Sequential(Reconstruction):
 
     def quick(self) -> Sequential:
         reach = NEAR if self.reach is None else min(NEAR, self.reach)
-        return replace(self, rounds=1, reach=reach, mirror=False)
+        return replace(self, rounds=1, reach=reach, positions=None, mirror=False)
 
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
         bench = bench if self.positions is None else bench.with_positions(self.positions)
@@ -112,12 +111,9 @@ class SequentialPass:
     ) -> None:
         self.network, self.layers, self.targets = network, layers, targets
         self.rows, self.damping, self.rounds = rows, damping, rounds
-        self.solutions: dict[str, Solution] = {}
         self._fit: LayerFit | None = None
 
-    def run(self, chunks: Sequence[Inputs], lockstep: Lockstep) -> dict[str, Solution]:
-        """What was solved, by layer name."""
-
+    def run(self, chunks: Sequence[Inputs], lockstep: Lockstep) -> None:
         joining = self.targets.joining
         last = max(joining.order[layer.name] for layer in self.layers)
 
@@ -129,7 +125,6 @@ class SequentialPass:
                 chunks[index].call(self.network)
 
         lockstep.run(chunk)
-        return self.solutions
 
     def fit(self, call: LayerCall, affine: Affine | None) -> LayerFit:
         """The fit of the layer that all chunks are at."""
@@ -152,7 +147,6 @@ class SequentialPass:
         if shift is not None:
             constant = shift.flatten() if call.bias is None else shift.flatten() - call.bias.double()
             add_constant(self.network, call.layer, constant)
-        self.solutions[call.layer.name] = solution
 
     def current(self, call: LayerCall) -> LayerCall:
         """The same call with the weights that the network has now."""

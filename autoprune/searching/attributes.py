@@ -17,9 +17,9 @@ SCHEMA = 1
 # On the study
 SCHEMA_VERSION = "autoprune.schema"
 IDENTITY = "autoprune.identity"
-LABELS = "labels"
-"""Entry of the identity: hash of the labels that judge; absent in studies of the time before, and where a
-function judges whole networks."""
+DATA, INPUTS, LABELS = "data", "inputs", "labels"
+"""Entries of the identity: hashes of calibration and validation inputs together, the second however they are
+batched, and of the labels that judge. Studies of the time before have the first alone."""
 DENSE = "autoprune.dense"
 DENSE_WIDTHS = "autoprune.dense_widths"
 VERSIONS = "autoprune.versions"

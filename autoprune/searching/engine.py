@@ -29,10 +29,10 @@ from autoprune.searching.calibrating import Calibration, rechunked
 from autoprune.searching.continuing import compare_dense
 from autoprune.searching.evaluator import Evaluator, Metric, checked
 from autoprune.searching.front import Dense, Front, Point
-from autoprune.searching.gradients import Labelled, self_labelled
+from autoprune.searching.gradients import self_labelled, true_labelled
 from autoprune.searching.ladder import Ladder
 from autoprune.searching.learning import Learning
-from autoprune.searching.metrics import Accuracy, LabelledMetric, scale_of
+from autoprune.searching.metrics import Accuracy, Labelled, LabelledMetric, scale_of
 from autoprune.searching.options import Options, Task
 from autoprune.searching.profile import Profile, make_profile
 from autoprune.searching.recovering import load_trained
@@ -355,8 +355,8 @@ class Engine:
             ) from error
 
     def _labelled(self, images: int) -> Sequence[Labelled]:
-        if self.task.labelled is not None:
-            return self.task.labelled(images)
+        if self.task.training is not None:
+            return true_labelled(self.task.training, images, self.task.device)
         return self_labelled(self.task.model, leading(self.task.chunks, images))
 
     def _finished(self, number: int) -> tuple[nn.Module, Kept]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -120,7 +121,8 @@ class Evaluator:
         if not isinstance(self.metric, LabelledMetric):
             return self.output_error(network), None
         accuracy, error = self._judge(network)
-        return error, 1.0 - checked(accuracy)
+        # A broken candidate ranks last and ends no search.
+        return error, 1.0 - checked(accuracy) if math.isfinite(error) else None
 
     def _judge(self, network: nn.Module) -> tuple[float, float]:
         """Metric and output error; one pass serves both where the metric runs over the same images."""

@@ -160,12 +160,15 @@ class Front:
         return [] if limit is None else [p for p in self.trials if not p.within({LATENCY: limit})]
 
     @property
+    def _in_bound(self) -> list[Point]:
+        slow = {point.trial for point in self.too_slow}
+        return [point for point in self.trials if point.trial not in slow]
+
+    @property
     def points(self) -> list[Point]:
         """Non-dominated trials (more accurate than every cheaper one), cheapest first."""
         front: list[Point] = []
-        out = {point.trial for point in self.too_slow}
-        inside = [point for point in self.trials if point.trial not in out]
-        for point in sorted(inside, key=lambda p: (self.cost(p), -p.accuracy, p.trial)):
+        for point in sorted(self._in_bound, key=lambda p: (self.cost(p), -p.accuracy, p.trial)):
             if not front or point.accuracy > front[-1].accuracy:
                 front.append(point)
         return front
@@ -190,14 +193,15 @@ class Front:
         latency_ms: float | None = None,
         by: str = "accuracy",
     ) -> Point:
-        """Most accurate trial within all given bounds; a bound up to 1 is a fraction of dense.
+        """Most accurate trial within all given bounds, and the study's own of latency; a bound up to 1 is a
+        fraction of dense.
 
         `latency_ms` is in milliseconds: the measured median plus the spread is at most that. With
-        `by="output-error"` the trial whose outputs are nearest to the dense network's on unseen images:
-        where few validation images tell near-equals apart by luck, that is the better guess at new images
-        (studies/LOG.md, 2026-11-26); it says nothing of trained trials. Raises BudgetError, naming the
-        cheapest trial, when none is within the bounds, ConfigError for a bound that is no positive number
-        and an unknown `by`.
+        `by="output-error"` the trial whose outputs are nearest to the dense network's on validation images
+        (calibration images where a function judges whole networks): where few validation images tell
+        near-equals apart by luck, that is the better guess at new images (studies/LOG.md, 2026-11-26); it
+        says nothing of trained trials. Raises BudgetError, naming the cheapest trial, when none is within
+        the bounds, ConfigError for a bound that is no positive number and an unknown `by`.
         """
         if by not in RANKINGS:
             raise ConfigError(f"trials rank by {' or '.join(RANKINGS)}, got '{by}'.")
@@ -207,15 +211,16 @@ class Front:
                 raise ConfigError(f"the bound {name} must be a positive number, got {value}.")
         limits = {n: v * getattr(self.dense, n) if v <= 1 else v for n, v in bounds.items() if v is not None}
         if latency_ms is not None:
-            limits[LATENCY] = self.over("latency") and latency_ms
-        inside = [p for p in self.trials if p.within(limits)]
+            _ = self.over("latency")
+            limits[LATENCY] = latency_ms
+        inside = [p for p in self._in_bound if p.within(limits)]
         if not inside:
             raise BudgetError(self._nothing_within(limits))
         return max(inside, key=lambda p: (RANKINGS[by](p), -self.cost(p), -p.trial))
 
     def takes(self, accuracy: float, cost: float) -> bool:
         """Whether a candidate of this cost would join the front: no trial as cheap is as accurate."""
-        return all(point.accuracy < accuracy for point in self.trials if self.cost(point) <= cost)
+        return all(point.accuracy < accuracy for point in self._in_bound if self.cost(point) <= cost)
 
     def of_trial(self, number: int) -> Point:
         """The finished trial with this number; StudyError when there is none."""

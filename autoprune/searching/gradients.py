@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import Dataset, Subset
 
+from autoprune.data.batches import loader
 from autoprune.data.inputs import Inputs, concatenate
+from autoprune.data.splits import random_order, size_of
+from autoprune.errors import ModelError
 from autoprune.graph.groups import ChannelGraph, Kept, Role
 from autoprune.graph.slicing import member_sites, positions_kept
 from autoprune.graph.state import tensor_of
 from autoprune.layout import training_layout
+from autoprune.searching.metrics import Labelled, labelled_pair
 from autoprune.searching.strategies.base import Gradients, LayerGradients
-
-Labelled = tuple[Inputs, Tensor]
-"""Images and their classes, (batch,) int64."""
 
 ZERO_GRADIENT = 1e7
 """What 1 / |gradient| counts as where the gradient is exactly zero (Sakai et al., 2022)."""
@@ -31,6 +34,13 @@ BATCH = 128
 def self_labelled(model: nn.Module, batches: Sequence[Inputs]) -> list[Labelled]:
     """Images with the classes that the network itself gives them, for want of true ones."""
     return [(batch, batch.call(model).argmax(1)) for batch in batches]
+
+
+def true_labelled(training: Dataset[Any], count: int, device: torch.device) -> list[Labelled]:
+    """`count` training images with their classes, the same ones each time."""
+    chosen = Subset(training, random_order(size_of(training))[:count])
+    pairs = [labelled_pair(batch) for batch in loader(chosen, device=device)]
+    return [(inputs.to(device), labels.to(device).long()) for inputs, labels in pairs]
 
 
 def rebatched(batches: Sequence[Labelled]) -> list[Labelled]:
@@ -55,6 +65,16 @@ class _Rows:
         return found
 
 
+def _gradients(loss: Tensor, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+    found = torch.autograd.grad(loss, parameters, allow_unused=True) if loss.requires_grad else (None,)
+    if any(gradient is None for gradient in found):
+        raise ModelError(
+            "a strategy that derives rates from gradients needs them for all weights, but none reaches some "
+            "(no_grad or detach in the forward); take that out, or choose another strategy."
+        )
+    return [gradient for gradient in found if gradient is not None]
+
+
 def measure_gradients(
     model: nn.Module, graph: ChannelGraph, network: nn.Module, kept: Kept, batches: Sequence[Labelled]
 ) -> Gradients:
@@ -72,7 +92,7 @@ def measure_gradients(
     for inputs, labels in batches:
         with torch.enable_grad():
             loss = F.cross_entropy(inputs.laid_out(layout).call(network), labels)
-        found = dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
+        found = dict(zip(names, _gradients(loss, parameters), strict=True))
         totals = [t + _inverse(p.of(found[p.tensor])) for t, p in zip(totals, places, strict=True)]
         losses, images = losses + float(loss.detach()) * len(labels), images + len(labels)
     layers: dict[str, list[LayerGradients]] = {group.name: [] for group in graph.groups}

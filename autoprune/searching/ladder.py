@@ -84,19 +84,23 @@ class Ladder:
     def on_few(self, images: int) -> Evaluator:
         """Restores candidates as the study does, but quickly, on a few calibration images."""
         # However closely a trial looks at few images, a quick judgement does not.
-        bench = self.bench.some(images).with_positions(POSITIONS_PER_IMAGE)
+        bench = self.bench.first(images).with_positions(POSITIONS_PER_IMAGE)
         restore = self.reconstruction.quick()
         metric = self._metric(JUDGED_PER_RESTORED * images)
         probe = metric.inputs if isinstance(metric, LabelledMetric) else None
-        return Evaluator(bench, restore, metric, self._error(2 * images, probe))
+        error = self._error(2 * images, probe)
+        return Evaluator(bench, restore, metric, error, batch_norm=self.batch_norm)
 
     def _metric(self, images: int) -> Metric:
-        """The metric, or what ranks alike, on a sample of the images; as a plain function, by which nothing
-        is judged on few images, where that sample has no value: all targets the same, no pixel labelled."""
+        """The metric, or what ranks alike, on the first images.
+
+        As a plain function, by which nothing is judged on few images, where these have no value: all targets
+        are the same, no pixel is labelled.
+        """
         metric = self.task.metric
         if not isinstance(metric, LabelledMetric):
             return metric
-        few = metric.some(images).smooth()
+        few = metric.first(images).smooth()
         try:
             checked(few(self.task.model))
         except DataError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,6 @@ from autoprune.data.inputs import Inputs
 from autoprune.errors import ConfigError, unknown_name
 from autoprune.reconstruction import reconstructions
 from autoprune.searching.evaluator import Metric
-from autoprune.searching.gradients import Labelled
 from autoprune.searching.metric_scale import ACCURACY
 from autoprune.searching.metrics import LabelledMetric, scale_of
 from autoprune.searching.space import LATENCY, OBJECTIVES
@@ -116,9 +115,9 @@ class Task:
     """A network and what it is judged by. The model is in eval mode on the device that does the work.
 
     `chunks` are calibration inputs, `probe` inputs the network was not trained on (both on that device).
-    `fingerprints` tell a study's model and data apart from others. `labelled(count)` gives batches of so
-    many training images with their classes, where there are any. `training` yields (input, label) pairs,
-    for recoveries that train; `history` is that of the network's own training, where it was recorded.
+    `fingerprints` tell a study's model and data apart from others. `training` yields (input, label) pairs,
+    for recoveries that train and for gradients of the loss; `history` is that of the network's own training,
+    where it was recorded.
     """
 
     name: str
@@ -127,7 +126,6 @@ class Task:
     probe: Sequence[Inputs]
     metric: Metric
     fingerprints: Mapping[str, str]
-    labelled: Callable[[int], Sequence[Labelled]] | None = None
     training: Dataset[Any] | None = None
     history: History | None = None
 

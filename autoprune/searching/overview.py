@@ -119,12 +119,14 @@ def _ratio_of_macs(study: Study) -> Callable[[FrozenTrial], float]:
     identity = study.user_attrs[attr.IDENTITY]
     if not isinstance(identity, Mapping) or identity.get("objective", "macs") == "macs":
         return lambda trial: trial.values[1]
-    try:
-        dense = read_dense(study)
-        widths = read_widths(study)
-        return lambda trial: read_trial(trial, widths).costs.macs / dense.macs
-    except StudyError:
-        return lambda trial: math.nan
+
+    def ratio(trial: FrozenTrial) -> float:
+        try:
+            return read_trial(trial, read_widths(study)).costs.macs / read_dense(study).macs
+        except StudyError:
+            return math.nan
+
+    return ratio
 
 
 def _dense_accuracy(study: Study) -> float | None:

@@ -34,7 +34,7 @@ from autoprune.storing.claims import Claims
 from autoprune.storing.marks import ERROR, WARM_START
 from autoprune.storing.pulses import INTERVAL, pulse
 from autoprune.storing.queueing import is_queued, missing, queue_once, rank, suggest, take
-from autoprune.storing.stopping import StopWatch
+from autoprune.storing.stopping import StopRequests
 from autoprune.storing.sweeping import Sweeper
 from autoprune.storing.workers import new_worker
 from autoprune.training.recovery import Trained
@@ -100,7 +100,7 @@ class Run:
         Stopped by `stop()`, asked between trials, or by a request in the storage, see `storing.stopping`.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        requests = StopWatch(self.study, run)
+        requests = StopRequests(self.study, run)
         with new_worker() as worker:
             self._sweeper.sweep()
             if len(finished(self.study)) >= total:
@@ -141,6 +141,8 @@ class Run:
         """Whether others work on all that is left; should they die, this worker takes over."""
         if missing(self.study, total)[1] <= 0:
             return True
+        if self.engine.strategy.one_at_a_time:
+            return bool(self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
         states = (TrialState.COMPLETE, TrialState.RUNNING)
         return self.engine.strategy.done(self.study.get_trials(deepcopy=False, states=states))
 

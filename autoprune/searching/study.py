@@ -58,16 +58,16 @@ def open_study(
         if study.get_trials(deepcopy=False):
             raise StudyError(f"study '{name}' was not made by autoprune; choose another name or storage.")
         found = dense()
-        if timed_on is not None:
-            study.set_user_attr(attr.TIMED_ON, dict(timed_on))
-        _describe(study, identity, found, dense_widths, versions, frozen, metric)
-        name_metrics(study)
-        return study
+        # Measuring takes a while, in which another search may have made it.
+        if attr.IDENTITY not in study.user_attrs:
+            if timed_on is not None:
+                study.set_user_attr(attr.TIMED_ON, dict(timed_on))
+            _describe(study, identity, found, dense_widths, versions, frozen, metric)
+            name_metrics(study)
+            return study
     check_ours(study)
-    known = stored[attr.IDENTITY]
-    # Studies of the time before did not say what their labels were.
-    current = {name: value for name, value in identity.items() if name != attr.LABELS or name in known}
-    changed = differences(known, current)
+    known = study.user_attrs[attr.IDENTITY]
+    changed = differences(*_comparable(known, identity))
     if changed:
         raise StudyError(
             f"study '{name}' was made for another search ({'; '.join(changed)}). "
@@ -75,6 +75,17 @@ def open_study(
         )
     name_metrics(study)
     return study
+
+
+def _comparable(
+    stored: Mapping[str, Any], current: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Both without what a study of the time before did not know, or one of today knows better."""
+    left_out = {name for name in (attr.INPUTS, attr.LABELS) if name not in stored}
+    if attr.INPUTS in stored and attr.INPUTS in current:
+        left_out.add(attr.DATA)
+    before, after = ({n: v for n, v in each.items() if n not in left_out} for each in (stored, current))
+    return before, after
 
 
 def name_metrics(study: Study) -> None:

@@ -19,8 +19,8 @@ from autoprune.progress import Progress
 from autoprune.reconstruction.base import Bench
 from autoprune.searching import attributes as attr
 from autoprune.searching.evaluator import Evaluator, Metric, checked
-from autoprune.searching.gradients import Labelled, measure_gradients, rebatched
-from autoprune.searching.metrics import Accuracy, LabelledMetric, scale_of
+from autoprune.searching.gradients import measure_gradients, rebatched
+from autoprune.searching.metrics import Accuracy, Labelled, LabelledMetric, scale_of
 from autoprune.searching.outputs import OutputError
 from autoprune.searching.profile import Profile
 from autoprune.searching.strategies.base import Gradients, Measure, OnFew, Split

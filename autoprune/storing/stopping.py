@@ -15,7 +15,7 @@ def request_stop(study: Study, run: str | None = None) -> None:
         study.set_user_attr(f"{STOP}/{run}", True)
 
 
-class StopWatch:
+class StopRequests:
     """Whether this worker was asked to stop: its run at any time, or everybody since the watch was made."""
 
     def __init__(self, study: Study, run: str | None = None) -> None:

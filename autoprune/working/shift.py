@@ -15,7 +15,7 @@ from optuna import Study
 from autoprune.errors import AutopruneError, StudyError
 from autoprune.progress import Progress, Stage
 from autoprune.searching.running import show_finished
-from autoprune.storing.stopping import StopWatch, request_stop
+from autoprune.storing.stopping import StopRequests, request_stop
 from autoprune.working.interruption import shielded
 from autoprune.working.place import Open, Place
 from autoprune.working.worker import work
@@ -70,7 +70,7 @@ class Shift:
         """Workers until all have ended; how one of them died, if it did."""
         name, stopping = uuid.uuid4().hex, False
         # Workers that are still starting would miss a request that goes to all.
-        requests = StopWatch(self.study)
+        requests = StopRequests(self.study)
         hands = _Hands(place, [{**self.orders, "run": name, "index": i} for i in range(workers)])
         with shielded():
             hands.start()

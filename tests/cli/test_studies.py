@@ -18,7 +18,7 @@ from typer.testing import Result
 
 from autoprune.searching.study import stored_study
 from autoprune.storing.marks import STOP, WORKER
-from autoprune.storing.stopping import StopWatch
+from autoprune.storing.stopping import StopRequests
 from autoprune.storing.storages import open_storage
 from autoprune.storing.workers import new_worker
 
@@ -83,7 +83,7 @@ def test_bad_requests_are_one_line(invoke: Invoke, args: list[str], part: str) -
 
 def test_stop_is_heard_by_the_workers(invoke: Invoke, document: Document, copied: Path) -> None:
     study = stored_study(str(copied), "tiny")
-    watch = StopWatch(study)
+    watch = StopRequests(study)
     asked = ("stop", "tiny.toml", "--storage", copied)
     assert "no trial is running" in invoke(*asked).stdout and watch.asked()
     with new_worker() as worker:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from autoprune.data import Inputs, as_batches, check_images, concatenate, loader
-from autoprune.data.inputs import sample_of, sampled
+from autoprune.data.inputs import mixed
 from autoprune.errors import DataError
 
 X = torch.arange(20.0, dtype=torch.float64).reshape(10, 2)
@@ -160,13 +160,11 @@ def test_samples_of_two_batches_mix() -> None:
     assert found.args[0].tolist() == [[1, 1], [0, 0], [1, 1]] and found.kwargs["k"].tolist() == [1, 0, 1]
 
 
-def test_a_sample_is_fixed_in_random_order_and_of_all_batches() -> None:
+def test_mixed_samples_are_all_of_them_in_a_fixed_random_order() -> None:
     whole = torch.arange(100.0)[:, None]
-    batches = [Inputs((part,), {"again": part}) for part in whole.split([7, 50, 43])]
-    found = sampled(batches, 40)
+    found = mixed([Inputs((part,), {"again": part}) for part in whole.split([7, 50, 43])])
     assert torch.equal(found.args[0], found.kwargs["again"])
-    values = found.args[0][:, 0].long()
-    assert torch.equal(values, sample_of(100, 40)) and len(set(values.tolist())) == 40
-    assert torch.equal(sampled([Inputs((whole,))], 10).args[0], found.args[0][:10])
-    # In random order: its beginning is a sample as well.
-    assert 20 < float(values[:20].double().mean()) < 80 and values.tolist() != sorted(values.tolist())
+    assert torch.equal(found.args[0], mixed([Inputs((whole,))]).args[0])
+    values = found.args[0][:, 0]
+    assert values.sort().values.tolist() == whole[:, 0].tolist()
+    assert 20 < float(values[:20].mean()) < 80, "its beginning is a sample"

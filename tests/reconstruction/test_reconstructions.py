@@ -229,3 +229,8 @@ def test_layers_behind_one_that_cannot_be_refitted_are(
         Sequential(reach=within).restore(bench, sliced, kept)
         errors.append(relative_error(sliced, model, images))
     assert errors[1] < errors[0] if names else errors[1] == errors[0]
+
+
+def test_however_closely_a_trial_looks_a_quick_judgement_does_not() -> None:
+    quick = Sequential(positions=512, mirror=True, rounds=4).quick()
+    assert (quick.positions, quick.mirror, quick.rounds) == (None, False, 1)

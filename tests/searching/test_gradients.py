@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from autoprune.data.inputs import Inputs
+from autoprune.errors import ModelError
 from autoprune.graph import Slicer
 from autoprune.searching.gradients import BATCH, measure_gradients, rebatched, self_labelled
 from tests.small import NETWORKS, graph_of, random_kept
@@ -85,3 +86,20 @@ def test_own_answers_label_images_in_batches() -> None:
     assert [inputs.size for inputs, _ in batches] == [BATCH, 5]
     with torch.no_grad():
         assert torch.cat([labels for _, labels in batches]).equal(model(images).argmax(1))
+
+
+def test_a_network_behind_which_no_gradient_comes_gets_advice() -> None:
+    class Detached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.head = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.head(self.second(self.first(x).relu()).relu().detach())
+            return found
+
+    model = Detached().eval()
+    graph = graph_of(model, torch.randn(1, 6))
+    batches = [(Inputs((torch.randn(8, 6),)), torch.arange(8) % 5)]
+    with pytest.raises(ModelError, match="choose another strategy"):
+        measure_gradients(model, graph, model, graph.all_kept(), batches)

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from optuna.trial import TrialState
 
 from autoprune.errors import ConfigError
 from autoprune.searching.engine import Engine
+from autoprune.searching.running import Run
 from autoprune.searching.study import finished
 
 MakeEngine = Callable[..., Engine]
@@ -56,3 +58,17 @@ def test_widths_that_are_not_allowed_are_rounded_up(make_engine: MakeEngine) -> 
 def test_shares_are_percents(make_engine: MakeEngine, share: Any) -> None:
     with pytest.raises(ConfigError, match="option 'share' of strategy 'history'"):
         make(make_engine, share)
+
+
+@pytest.mark.parametrize("strategy", ["history", "rate-derivation"])
+def test_a_worker_waits_while_another_is_at_the_candidate_before(
+    make_engine: MakeEngine, strategy: str
+) -> None:
+    engine = make_engine("residual", strategy=strategy, batch_removal=(1,), trials=50)
+    engine.search(trials=1)
+    run = Run(engine, engine.study)
+    assert not run._busy_elsewhere(50)
+    running = engine.study.ask()
+    assert run._busy_elsewhere(50)
+    engine.study.tell(running, state=TrialState.FAIL)
+    assert not run._busy_elsewhere(50)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from autoprune.reconstruction.remembering import RememberingIndependent
 from autoprune.reconstruction.sequential import NEAR
 from autoprune.searching import attributes as attr
 from autoprune.searching.engine import Engine
-from autoprune.searching.strategies.base import ADDITIVE, LOSS_ON_FEW, ON_FEW, spread_out
+from autoprune.searching.strategies.base import ADDITIVE, LOSS_ON_FEW, ON_FEW, OnFew, spread_out
 from autoprune.searching.strategies.knapsack import IN_LINE_SD
 from autoprune.searching.study import finished
 
@@ -133,3 +134,18 @@ def test_what_others_are_at_or_is_queued_is_not_proposed_again(make_engine: Make
     assert sampler.propose(study, frozen) == first  # type: ignore[attr-defined]
     study.enqueue_trial(first)
     assert sampler.propose(study, frozen) != first  # type: ignore[attr-defined]
+
+
+def test_a_candidate_whose_outputs_are_no_numbers_ranks_last_and_ends_no_search(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine("residual")
+    rung = engine.rung
+    monkeypatch.setattr(rung, "_judge", lambda network: (math.nan, math.nan))
+    assert rung.judged(engine.graph.all_kept())[1] is None
+    assert OnFew(*rung.judged(engine.graph.all_kept())).judgement == math.inf
+
+
+def test_the_rung_re_estimates_batch_norm_where_the_study_does(make_engine: MakeEngine) -> None:
+    assert make_engine("residual", batch_norm=True).rung.batch_norm
+    assert not make_engine("residual").rung.batch_norm

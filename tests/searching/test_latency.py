@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -231,3 +232,23 @@ def test_damaged_latencies_are_refused(
     trial._user_attrs = marks
     with pytest.raises(StudyError, match="damaged"):
         read_trial(trial, read_widths(study))
+
+
+def test_nothing_within_a_bound_is_said_in_words_of_a_front_without_points_too(
+    searched: tuple[str, Front],
+) -> None:
+    with pytest.raises(BudgetError, match="no finished trial yet"):
+        timed(objective="latency").front().best(latency_ms=1.0)
+    all_slow = replace(searched[1], latency_bound=1e-6)
+    assert len(all_slow) == 0 and len(all_slow.trials) == 10 and all_slow.takes(0.0, math.inf)
+    for bounds in ({"latency_ms": 1e9}, {"macs": 1.0}):
+        with pytest.raises(BudgetError, match="no finished trial has"):
+            all_slow.best(**bounds)
+
+
+def test_targets_of_latency_are_checked_without_a_clock() -> None:
+    def no_clock(*_: object) -> Any:
+        raise AssertionError("a table was measured")
+
+    timed(objective="latency", strategy_options={"targets": [0.5]}, clock=no_clock).check()
+    assert len(timed(objective="latency", strategy_options={"targets": [0.5]}, trials=2).search().trials) == 2

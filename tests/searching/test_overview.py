@@ -10,7 +10,7 @@ from optuna import Study
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from autoprune.searching.attributes import DENSE, IDENTITY
+from autoprune.searching.attributes import DENSE, DENSE_WIDTHS, IDENTITY
 from autoprune.searching.overview import Best, overview, overviews
 from autoprune.storing.marks import LOST, WITHDRAWN, WORKER
 from autoprune.storing.storages import open_storage
@@ -87,3 +87,12 @@ def test_studies_of_others_are_listed_without_what_only_ours_have(storage: BaseS
 
 def test_a_storage_without_studies(tmp_path: Path) -> None:
     assert overviews(open_storage(str(tmp_path / "empty.journal"))) == []
+
+
+def test_a_damaged_trial_spoils_no_list(storage: BaseStorage, study: Study) -> None:
+    """Where the front runs over another cost, the ratio of MACs is read from each trial."""
+    study.set_user_attr(IDENTITY, {"objective": "params"})
+    study.set_user_attr(DENSE_WIDTHS, {"a": 4})
+    study.add_trial(done(0.8, 0.5))
+    (found,) = overviews(storage)
+    assert found.best is not None and found.best.accuracy == 0.8

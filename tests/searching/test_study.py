@@ -348,3 +348,20 @@ def test_a_metric_that_fails_later_leaves_the_study_usable(make_engine: MakeEngi
     with pytest.raises(DataError, match="finite"):
         engine.search()
     assert len(make_engine(storage=path, trials=6).search().trials) == 6
+
+
+def test_a_search_that_was_made_while_the_dense_network_was_measured_is_not_overwritten(
+    make_engine: MakeEngine, tmp_path: Path
+) -> None:
+    storage = str(tmp_path / "study.journal")
+    late = make_engine(storage=storage, damping=0.5)
+    measure = late._dense
+
+    def dense() -> object:
+        make_engine(storage=storage, trials=1).search()
+        return measure()
+
+    late._dense = dense  # type: ignore[method-assign, assignment]
+    with pytest.raises(StudyError, match="damping: stored"):
+        late.search()
+    assert len(make_engine(storage=storage, trials=2).search().trials) == 2

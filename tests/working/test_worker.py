@@ -16,7 +16,7 @@ from autoprune import errors
 from autoprune.config import StudyConfig
 from autoprune.errors import AutopruneError, ConfigError, ModelError
 from autoprune.session import Session
-from autoprune.storing.stopping import StopWatch, request_stop
+from autoprune.storing.stopping import StopRequests, request_stop
 from autoprune.storing.storages import open_storage
 from autoprune.working.worker import work
 from tests.working.conftest import trials_in
@@ -65,7 +65,7 @@ def test_it_ends_at_the_time_on_a_request_and_when_its_parent_is_gone(
 def test_an_error_is_returned_and_ends_the_run_of_the_others(
     config: StudyConfig, study: optuna.Study
 ) -> None:
-    watch, other = StopWatch(study, "run"), StopWatch(study, "other")
+    watch, other = StopRequests(study, "run"), StopRequests(study, "other")
     broken = config.model_copy(update={"model": config.model.model_copy(update={"factory": "absent:make"})})
     assert isinstance(run(broken), ModelError)
     assert watch.asked() and not other.asked()

@@ -64,7 +64,7 @@ class Fitter:
     def __init__(self, network: nn.Module, trace: Trace, window: Window, images: Images, batch: int) -> None:
         self.network, self.trace, self.window, self.images = network, trace, window, images
         self.batch = min(batch, images.size)
-        self._variances = variances(images, self.batch)
+        self.variances = variances(images, self.batch)
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean relative squared error of the targets, 0 best."""
@@ -82,7 +82,7 @@ class Fitter:
         def seen(call: int, output: Tensor) -> None:
             # At once, for the pass may go on working on the output in place; and in two steps, for
             # mse_loss would keep the output itself for its gradient.
-            terms.append((output - wanted).square().mean() / self._variances[call])
+            terms.append((output - wanted).square().mean() / self.variances[call])
 
         return seen
 
@@ -153,7 +153,7 @@ def _variance(values: Tensor) -> float:
 
 
 def batches(images: int, size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """`steps` batches; all images are seen before one is seen again."""
+    """`steps` batches; no image is seen again before those of a whole number of batches are."""
     per_epoch = images // size
     for step in range(steps):
         if step % per_epoch == 0:

@@ -102,16 +102,18 @@ def inverse_root(matrix: Tensor, damping: float) -> Tensor:
     return root
 
 
-def carried_back(behind: Tensor, weight: Tensor, channels: int) -> Tensor:
-    """G (channels, channels) of a layer's inputs from that of its outputs (out, out); identity if unclear."""
+def carried_back(behind: Tensor, weight: Tensor, channels: int) -> Tensor | None:
+    """G (channels, channels) of a layer's inputs from that of its outputs (out, out); None where it does not
+    read these channels alone."""
     out, matrix = len(weight), weight.detach().double()
-    if weight[0].numel() % channels == 0:
+    alone = weight.shape[1] == channels if weight.dim() > 2 else channels and weight.shape[1] % channels == 0
+    if alone:
         taps = matrix.reshape(out, channels, -1)
         return torch.einsum("ock,op,pdk->cd", taps, behind, taps)
     if weight.shape[1] == 1 and out == channels:
         # A depthwise convolution.
         return torch.diag(behind.diagonal() * matrix.flatten(1).square().sum(1))
-    return torch.eye(channels, dtype=torch.float64, device=weight.device)
+    return None
 
 
 def _nonzero(scale: Tensor) -> Tensor:

@@ -34,7 +34,6 @@ from autoprune.reconstruction.casm.fit import (
     own_storage,
     put_back,
     trainable,
-    variances,
 )
 from autoprune.reconstruction.casm.images import CachedImages, dense_targets
 from autoprune.reconstruction.casm.replay import Cache, advance, in_order
@@ -144,24 +143,27 @@ class _Work:
     ) -> list[Coordinates]:
         """From the last layer to the first, as the curvature is carried back."""
         coordinates: list[Coordinates] = []
-        behind: Tensor | None = None
+        behind: dict[str, Tensor] = {}
+        channels = {layer.name: len(weight) for layer, (weight, _) in zip(layers, found, strict=True)}
         for layer, (weight, constant) in reversed(list(zip(layers, found, strict=True))):
             scale = self._scale(layer, weight)
-            after = torch.eye(len(weight), dtype=torch.float64, device=weight.device) / variance
-            if behind is not None and len(behind) == len(weight):
-                after = behind
+            after = behind.get(layer.name)
+            if after is None:
+                after = torch.eye(len(weight), dtype=torch.float64, device=weight.device) / variance
             curvature = self._curvature(layer, weight, centred=constant is not None)
             coordinates.append(Coordinates(weight, constant, scale, curvature, after))
             scaled = scale.double().unsqueeze(-1) * after * scale.double()
-            channels = self._channels_before(layers, layer, found)
-            behind = None if channels is None else carried_back(scaled, weight, channels)
+            for producer in self._read_by(layer):
+                carried = carried_back(scaled, weight, channels.get(producer, 0))
+                if carried is not None:
+                    behind[producer] = carried
         return coordinates
 
-    def _channels_before(
-        self, layers: Sequence[Layer], layer: Layer, found: Sequence[tuple[nn.Parameter, nn.Parameter | None]]
-    ) -> int | None:
-        index = list(layers).index(layer)
-        return len(found[index - 1][0]) if index else None
+    def _read_by(self, layer: Layer) -> list[str]:
+        """Layers whose channels this one reads."""
+        graph = self.bench.graph
+        groups = [group for group in graph.groups if layer in graph.consumers(group)]
+        return [producer.name for group in groups for producer in graph.producers(group)]
 
     def _scale(self, layer: Layer, weight: Tensor) -> Tensor:
         if layer.norm is None:
@@ -187,7 +189,7 @@ class _BlockFit:
     def __init__(self, fitter: Fitter, parameters: list[nn.Parameter], batch: int) -> None:
         self.fitter, self.parameters, self.batch = fitter, parameters, batch
         (target,) = fitter.window.targets
-        self.variance = variances(fitter.images, batch)[target.call]
+        self.variance = fitter.variances[target.call]
         # Half the squared error of a position, summed over channels, in units of the outputs' variance: the
         # solver has thresholds of its own, which must not mean something else for small activations.
         self.unit = 0.5 * len(target.rows)

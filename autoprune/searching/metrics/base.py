@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.components import Component
-from autoprune.data.inputs import Inputs, concatenate, fast_batches, sample_of, sampled
+from autoprune.data.inputs import Inputs, concatenate, fast_batches
+from autoprune.data.splits import random_order
 from autoprune.errors import DataError
 from autoprune.registry import Registry
 from autoprune.searching.metric_scale import MetricScale
 
 Labelled = tuple[Inputs, Tensor]
+"""Inputs and their labels, one row for each."""
 
 
 class LabelledMetric(Component, ABC):
@@ -68,16 +70,22 @@ class LabelledMetric(Component, ABC):
         fewer.images = min(count, self.images)
         return fewer
 
-    def some(self, count: int) -> LabelledMetric:
-        """The same metric on a fixed random sample of `count` images, in random order; itself on no more."""
-        if count >= self.images or not _alike(self.batches):
-            return self.first(count)
-        index, fewer = sample_of(self.images, count), copy.copy(self)
+    def mixed(self) -> LabelledMetric:
+        """The same metric with its images in a fixed random order: the first ones are a sample of all.
+
+        Itself where they have several shapes.
+        """
+        if not _alike(self.batches):
+            return self
         labels = torch.cat([labels for _, labels in self.batches])
-        chosen = labels[index.to(labels.device)]
-        fewer.batches = _parts(sampled(self.inputs, count).channels_last(), chosen)
-        fewer.images = count
-        return fewer
+        order, other = torch.tensor(self._order(labels)), copy.copy(self)
+        inputs = concatenate(self.inputs).select(order).channels_last()
+        other.batches = _parts(inputs, labels[order.to(labels.device)])
+        return other
+
+    def _order(self, labels: Tensor) -> list[int]:
+        """A permutation of the images of which every beginning is a fair sample."""
+        return random_order(len(labels))
 
     def smooth(self) -> LabelledMetric:
         """What ranks networks as this metric does, from fewer images; itself where there is no such thing."""
@@ -99,8 +107,8 @@ class LabelledMetric(Component, ABC):
         return self.value(total)
 
     def _labelled(self, batch: Any, device: torch.device) -> Labelled:
-        given, labels = _pair(batch)
-        inputs, labels = _inputs(given).to(device).channels_last(), labels.to(device)
+        inputs, labels = labelled_pair(batch)
+        inputs, labels = inputs.to(device).channels_last(), labels.to(device)
         self.check_labels(labels, inputs.size)
         for tensor in inputs.tensors:
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
@@ -125,14 +133,16 @@ def wrong_output(output: Any, what: str) -> DataError:
     return DataError(f"{what}, got {found}; pass your own metric as evaluate(model) -> float.")
 
 
-def _pair(batch: Any) -> tuple[Any, Tensor]:
-    """Inputs and labels: of a longer batch, as a TensorDataset of several inputs gives it, the last item."""
+def labelled_pair(batch: Any) -> Labelled:
+    """Inputs and labels: of a longer batch, as a TensorDataset of several inputs gives it, the last item is
+    the labels. DataError for anything else."""
     if not isinstance(batch, list | tuple) or len(batch) < 2 or not isinstance(batch[-1], Tensor):
         raise DataError(
-            "validation batches must be (inputs, labels) pairs with labels as a tensor, "
+            "labelled batches must be (inputs, labels) pairs with labels as a tensor, "
             f"got {type(batch).__name__}; pass a labelled loader, or evaluate(model) -> float."
         )
-    return (batch[0] if len(batch) == 2 else tuple(batch[:-1])), batch[-1]
+    given = batch[0] if len(batch) == 2 else tuple(batch[:-1])
+    return _inputs(given), batch[-1]
 
 
 def _inputs(given: Any) -> Inputs:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autoprune.data.splits import stratified_order
 from autoprune.errors import DataError
 from autoprune.searching.metric_scale import ACCURACY
 from autoprune.searching.metrics.base import Labelled, LabelledMetric, metrics, wrong_output
@@ -56,6 +57,9 @@ class Accuracy(LabelledMetric):
     def value(self, total: Tensor) -> float:
         hits, images = total.tolist()
         return float(hits / images)
+
+    def _order(self, labels: Tensor) -> list[int]:
+        return stratified_order(labels.tolist())
 
     def smooth(self) -> LabelledMetric:
         # Of a class of the user's nobody knows what it counts.

@@ -169,6 +169,8 @@ class Strategy(Component, ABC):
 
     needs_labels: ClassVar[bool] = False
     """Whether it works only where the metric is the accuracy of a classifier."""
+    one_at_a_time: ClassVar[bool] = False
+    """Whether a candidate follows from the one before: other workers then wait for it."""
     assesses: ClassVar[bool] = False
     """Whether it asks the workshop to `assess` candidates, which reads the second moments."""
 

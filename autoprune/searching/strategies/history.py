@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from optuna import Study
@@ -36,6 +36,7 @@ class HistoryStrategy(Strategy):
     """
 
     citation = "Basha et al., Neurocomputing 2024 (HBFP)"
+    one_at_a_time: ClassVar[bool] = True
 
     share: Percent | Annotated[tuple[Percent, ...], Field(min_length=1)] = 10.0
     tolerance: Annotated[float, Field(ge=0)] = 0.02

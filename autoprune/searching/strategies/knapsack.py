@@ -19,7 +19,7 @@ from autoprune.errors import ConfigError
 from autoprune.searching.allocate import allocate
 from autoprune.searching.improvement import Forecast, Stairs, expected_excess
 from autoprune.searching.parameters import Parameters, to_parameters
-from autoprune.searching.space import Space
+from autoprune.searching.space import LATENCY, Space
 from autoprune.searching.strategies.base import (
     OnFew,
     Problem,
@@ -55,8 +55,8 @@ class Knapsack(Strategy):
     the surrogate too. First every twentieth of the dense cost has its turn as a target; then these, and steps
     of the front where another candidate would fit between two, are drawn by how much the front may gain
     there, and the candidate with the greatest expected improvement is measured. `targets` are shares of the
-    dense cost (of the study's objective) to aim at instead, all alike, and nothing between them. With one
-    draw nothing is restored but what is measured.
+    dense cost (of the study's objective) to aim at instead, all alike, and the budget, but nothing between
+    them. With one draw nothing is restored but what is measured.
     """
 
     citation = (
@@ -66,6 +66,7 @@ class Knapsack(Strategy):
     draws: Annotated[int, Field(ge=1)] = 4
     targets: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     _tried: dict[int, list[Tried]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _taken: dict[int, set[Key]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _experiences: WeakKeyDictionary[Study, Experience] = field(
         default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
     )
@@ -74,7 +75,7 @@ class Knapsack(Strategy):
     def check(cls, space: Space, options: Mapping[str, Any]) -> None:
         targets = options.get("targets", ())
         # A latency is known only once a table of it has been measured.
-        if not targets or space.objective == "latency":
+        if not targets or space.objective == LATENCY:
             return
         least, dense = ends_of(space)
         most = min(dense, space.bounds.get(space.objective, dense))
@@ -108,13 +109,21 @@ class Knapsack(Strategy):
         found = super().proxies(counts, batch)
         return {**found, **on_few(self.problem, counts, batch).proxies} if self.draws > 1 else found
 
+    def _taken_by(self, trial: FrozenTrial) -> set[Key]:
+        # A finished trial never changes.
+        if trial.state is not TrialState.COMPLETE:
+            return taken_by(self.problem, trial)
+        if trial.number not in self._taken:
+            self._taken[trial.number] = taken_by(self.problem, trial)
+        return self._taken[trial.number]
+
     def tried(self, trial: int) -> list[Tried]:
         return self._tried.pop(trial, [])
 
     def done(self, trials: Sequence[FrozenTrial]) -> bool:
         """Whether all candidates of a small space, or within a tight budget, are measured."""
         problem = self.problem
-        taken = set[Key]().union(*(taken_by(problem, trial) for trial in trials))
+        taken = set[Key]().union(*map(self._taken_by, trials))
         floor = (problem.batches[0], *problem.space.floor.tolist())
         return nearest_untaken(problem.space, problem.batches, floor, taken, 0.0) is None
 

@@ -80,6 +80,7 @@ class RateDerivation(Strategy):
 
     citation = "Sakai, Iwakawa and Tabaru, ISMSI 2022"
     needs_labels: ClassVar[bool] = True
+    one_at_a_time: ClassVar[bool] = True
 
     margin: Annotated[float, Field(ge=0)] = 0.1
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.01
@@ -163,8 +164,11 @@ class _Sampler(Proposer):
         self.strategy = strategy
 
     def propose(self, study: Study, trial: FrozenTrial) -> Parameters:
-        step = self.strategy.next_step(finished(study))
-        assert step is not None, "the search asks for no trial when it is done"
+        trials = finished(study)
+        step = self.strategy.next_step(trials)
+        if step is None:
+            # Another worker's trial has ended the search a moment ago: the last candidate again.
+            return dict(trials[-1].params)
         self.problem.workshop.remember(_key(trial.number), vars(step.note))
         return to_parameters(self.problem.space, step.counts, self.problem.batches[0])
 

@@ -19,7 +19,8 @@ def nearest_untaken(
     `target`; None where all are `taken`.
 
     A step is one group's next allowed width, or another batch removal size. Whatever is within the bounds is
-    reached so, for none of the costs falls as a width grows.
+    reached so, for no cost that is counted falls as a width grows (a latency
+    that is measured may, so beyond such a step something can be missed).
     """
     seen, level = {start}, [start]
     while level:
