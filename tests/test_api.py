@@ -330,6 +330,20 @@ def test_a_sample_of_few_images_that_no_metric_can_judge_ends_no_search() -> Non
     assert len(front.trials) == 3
 
 
+def test_images_that_come_class_by_class_are_mixed() -> None:
+    """Some steps read the first ones alone; the caller's order must not choose them."""
+    order = torch.cat([labels for _, labels in labelled()]).argsort(stable=True)
+    images, labels = UNSEEN[order], torch.cat([labels for _, labels in labelled()])[order]
+    front = search(evaluate=None, validation=[(images, labels)], calibration=UNSEEN[order], trials=1)
+    task = front.trials[0].builder.__self__.task  # type: ignore[union-attr]
+    common, first = labels.mode().values, torch.cat([part for _, part in task.metric.batches])[:24]
+    share, given, mixed = (float((part == common).double().mean()) for part in (labels, labels[:24], first))
+    assert mixed == pytest.approx(share, abs=0.05) and abs(given - share) > 0.05
+    calibrated = torch.cat([chunk.args[0] for chunk in task.chunks])
+    assert not torch.equal(calibrated, UNSEEN[order])
+    torch.testing.assert_close(calibrated.sum(0), UNSEEN.sum(0))
+
+
 def test_a_small_space_is_measured_whole_and_the_search_then_ends() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 5)).eval()
