@@ -17,8 +17,8 @@ from autoprune.graph.groups import Kept
 from autoprune.reconstruction import Bench
 from autoprune.reconstruction.remembering import RememberingIndependent
 from autoprune.searching.evaluator import Evaluator
-from autoprune.searching.gradients import Labelled
-from autoprune.searching.metrics import Accuracy
+from autoprune.searching.gradients import true_labelled
+from autoprune.searching.metrics import Accuracy, Labelled
 from autoprune.searching.outputs import OutputError
 from autoprune.session import Session
 
@@ -116,10 +116,10 @@ class Ring:
 
     def labelled(self) -> list[Labelled]:
         """The same few training images each time, with their classes."""
-        labelled = self.session.engine.task.labelled
-        if labelled is None:
+        task = self.session.engine.task
+        if task.training is None:
             raise LeftOut("needs labelled training images, and the dataset has none")
-        return list(labelled(self.settings.labelled))
+        return true_labelled(task.training, self.settings.labelled, task.device)
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
         """What does not depend on the budget: made for the first, charged to all."""
