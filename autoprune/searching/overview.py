@@ -119,10 +119,14 @@ def _ratio_of_macs(study: Study) -> Callable[[FrozenTrial], float]:
     identity = study.user_attrs[attr.IDENTITY]
     if not isinstance(identity, Mapping) or identity.get("objective", "macs") == "macs":
         return lambda trial: trial.values[1]
+    try:
+        widths, dense = read_widths(study), read_dense(study).macs
+    except StudyError:
+        return lambda trial: math.nan
 
     def ratio(trial: FrozenTrial) -> float:
         try:
-            return read_trial(trial, read_widths(study)).costs.macs / read_dense(study).macs
+            return read_trial(trial, widths).costs.macs / dense
         except StudyError:
             return math.nan
 

@@ -153,7 +153,7 @@ def _variance(values: Tensor) -> float:
 
 
 def batches(images: int, size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """`steps` batches; no image is seen again before those of a whole number of batches are."""
+    """`steps` batches, each epoch in a new order; images that fill no batch are left out of it."""
     per_epoch = images // size
     for step in range(steps):
         if step % per_epoch == 0:

@@ -101,7 +101,7 @@ class _Work:
         # Blocks that are nearer to the dense ones are no promise for what comes out in the end.
         if not self._error() <= before:
             put_back(parameters, saved)
-            _log.warning("joint fits brought no output nearer to the dense one: the sequential fit stays")
+            _log.warning("joint fits moved the outputs away from the dense ones: the sequential fit stays")
 
     def _error(self) -> float:
         """How far the outputs on the first images are from the dense network's."""
