@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from autoprune.calibration.statistics import Statistics
 from autoprune.components import Component
+from autoprune.data.crops import random_crops
 from autoprune.data.inputs import Inputs, leading
 from autoprune.graph.groups import ChannelGraph, Kept, Layer, LayerKind
 from autoprune.graph.slicing import Sites, member_sites, positions_kept
@@ -21,6 +22,7 @@ from autoprune.reconstruction.lockstep import Lockstep
 from autoprune.reconstruction.targets import DenseTargets, record_targets
 from autoprune.registry import Registry
 
+_SEED = 0
 POSITIONS_PER_IMAGE = 32
 """Output positions per image that a sequential reconstruction fits at least; all, where there are fewer."""
 
@@ -74,17 +76,23 @@ class Bench:
             return self
         return self._other("positions", positions, lambda: replace(self, positions_per_image=positions))
 
-    def with_mirrors(self) -> Bench:
-        """The same bench with every calibration image mirrored left to right as well; made once.
+    def with_views(self, *, mirror: bool, crops: int) -> Bench:
+        """The same bench with every calibration image mirrored left to right as well, if asked, and so many
+        random parts of each; made once.
 
         Itself where the inputs are no images.
         """
-        if not self.chunks[0].has_images:
+        if not self.chunks[0].has_images or not (mirror or crops):
             return self
-        return self._other("mirrors", 1, lambda: replace(self, chunks=self._and_mirrors()))
+        return self._other(
+            "views", 2 * crops + mirror, lambda: replace(self, chunks=self._views(mirror, crops))
+        )
 
-    def _and_mirrors(self) -> list[Inputs]:
-        return [*self.chunks, *(chunk.mirrored() for chunk in self.chunks)]
+    def _views(self, mirror: bool, crops: int) -> list[Inputs]:
+        mirrors = [chunk.mirrored() for chunk in self.chunks] if mirror else []
+        generator = torch.Generator().manual_seed(_SEED)
+        parts = [random_crops(chunk, generator) for _ in range(crops) for chunk in self.chunks]
+        return [*self.chunks, *mirrors, *parts]
 
     def _other(self, kind: str, number: int, make: Callable[[], Bench]) -> Bench:
         if (kind, number) not in self._others:

@@ -44,8 +44,8 @@ class Sequential(Reconstruction):
     images. `target = "after"`: layers that feed a clamp such as ReLU, and nothing else, match what passes it,
     in `rounds` rounds; "before": they match all. A layer is fitted on at least `positions` output positions
     of each image (32 where none are given, more of fewer than 2,048 images), or all there are; with `mirror`,
-    on every image mirrored left to right as well, for networks to which that is an image of the same thing.
-    More fit better and take longer.
+    on every image mirrored left to right as well, and with `crops` on so many random parts of each, resized,
+    for networks to which these are images of the same thing. More fit better and take longer.
     """
 
     citation = (
@@ -58,14 +58,15 @@ class Sequential(Reconstruction):
     reach: Annotated[int, Field(ge=0)] | None = None
     positions: Annotated[int, Field(ge=1)] | None = None
     mirror: bool = False
+    crops: Annotated[int, Field(ge=0)] = 0
 
     def quick(self) -> Sequential:
         reach = NEAR if self.reach is None else min(NEAR, self.reach)
-        return replace(self, rounds=1, reach=reach, positions=None, mirror=False)
+        return replace(self, rounds=1, reach=reach, positions=None, mirror=False, crops=0)
 
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
         bench = bench if self.positions is None else bench.with_positions(self.positions)
-        bench = bench.with_mirrors() if self.mirror else bench
+        bench = bench.with_views(mirror=self.mirror, crops=self.crops)
         layers = disturbed(bench, kept, self.reach)
         # What is refitted on the pruned network's own inputs starts from the weights as sliced.
         restore_independently(bench, network, kept, without={layer.name for layer in layers})

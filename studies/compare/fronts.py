@@ -6,15 +6,18 @@
 The search runs on a storage in memory, to `--trials` or for `--timeout` seconds. Of each budget, the best
 trial on the validation images (the most accurate, or `--by output-error`) is measured on the test images,
 which nothing was chosen by. Each `--rebuild METHOD:OPTION=VALUE,...` restores its channels in another way, on
-`--rebuild-images` calibration images where given. Prints a Markdown table and writes JSON after every row.
+`--rebuild-images` calibration images where given; one that fails says why and is left out. Prints a
+Markdown table and writes JSON after every row.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from torch import nn
 from autoprune.cli.build import read_option
 from autoprune.cli.progress import make_progress
 from autoprune.config import StudyConfig, load_study
+from autoprune.errors import AutopruneError
 from autoprune.searching.engine import Engine
 from autoprune.searching.front import RANKINGS, Front, Point
 from autoprune.session import Session
@@ -54,13 +58,12 @@ def rows(
         for text in options.rebuild:
             name, _, settings = text.partition(":")
             values = dict(read_option(part) for part in settings.split(",") if part)
-            yield measured(
-                session,
-                point,
-                budget,
-                text,
-                lambda point=point, name=name, values=values: restored(other, point, name, values),
-            )
+            build = partial(restored, other, point, name, values)
+            try:
+                yield measured(session, point, budget, text, build)
+            except (AutopruneError, RuntimeError) as error:
+                # What a device has no memory for must not cost the rows behind it.
+                print(f"{budget:.0%}, {text}: {error}", file=sys.stderr, flush=True)
 
 
 def restored(session: Session, point: Point, name: str, values: dict[str, Any]) -> nn.Module:

@@ -98,6 +98,26 @@ def test_training_improves_on_the_closed_form(network: str, scope: str) -> None:
     assert relative_error(found, bench.model, images) < closed
 
 
+@pytest.mark.parametrize("start", ["sequential", "joint"])
+def test_it_starts_from_what_it_is_told_to(start: str) -> None:
+    small = NETWORKS["residual"]
+    bench = make_bench(small.model(), small.images(64))
+    kept = random_kept(bench.graph, 0.5)
+    views = {"mirror": True, "crops": 1}
+    begun = restored(bench, kept, scope="network", start=start, steps=1, learning_rate=1e-12, **views)
+    for name, tensor in restored(bench, kept, start, **views).state_dict().items():
+        torch.testing.assert_close(begun.state_dict()[name], tensor)
+
+
+def test_crops_train_too() -> None:
+    small = NETWORKS["residual"]
+    bench = make_bench(small.model(), small.images(16))
+    kept = random_kept(bench.graph, 0.5)
+    options = {"start": "none", "steps": 4, "batch": 16}
+    plain, found = (restored(bench, kept, crops=crops, **options) for crops in (0, 3))
+    assert not found.state_dict()["a2.0.weight"].equal(plain.state_dict()["a2.0.weight"])
+
+
 def test_only_the_consumers_are_trained_when_asked() -> None:
     small = NETWORKS["chain"]
     bench = make_bench(small.model(), small.images(64))

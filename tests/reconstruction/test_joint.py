@@ -127,13 +127,13 @@ def test_more_steps_come_nearer() -> None:
     assert many < 0.97 * few
 
 
-def test_mirrored_images_are_fitted_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_views_of_the_images_are_fitted_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     bench, kept, _ = inner_candidate()
     seen: list[int] = []
     monkeypatch.setattr(joint._BlockFit, "solve", lambda fit, *_: seen.append(fit.fitter.images.size))
-    for mirror in (False, True):
-        restored(bench, kept, "joint", mirror=mirror)
-    assert seen == [64] * 3 + [128] * 3
+    for views in ({}, {"mirror": True}, {"mirror": True, "crops": 2}):
+        restored(bench, kept, "joint", **views)
+    assert seen == [64] * 3 + [128] * 3 + [256] * 3
 
 
 @pytest.mark.parametrize("seed", [0, 3, 5])

@@ -189,6 +189,22 @@ def test_mirrors_are_more_images(network: str) -> None:
     assert not torch.allclose(plain[first], expected[first])
 
 
+@pytest.mark.parametrize("mirror", [False, True])
+def test_crops_are_more_images(mirror: bool) -> None:
+    small = NETWORKS["residual"]
+    bench = make_bench(small.model(), small.images(64))
+    views = bench.with_views(mirror=mirror, crops=2)
+    assert sum(chunk.size for chunk in views.chunks) == 64 * (3 + mirror)
+    assert views is bench.with_views(mirror=mirror, crops=2)
+    assert bench.with_views(mirror=False, crops=0) is bench
+    kept = random_kept(bench.graph)
+    found = restored_by(Sequential(mirror=mirror, crops=2), bench, kept)
+    expected = restored_by(Sequential(), views, kept)
+    assert all(tensor.equal(expected[name]) for name, tensor in found.items())
+    plain = restored_by(Sequential(mirror=mirror), bench, kept)
+    assert not all(tensor.allclose(plain[name]) for name, tensor in found.items())
+
+
 def restored_by(method: Sequential, bench: Bench, kept: dict[str, Tensor]) -> dict[str, Tensor]:
     sliced = Slicer(bench.model, bench.graph).build(kept)
     method.restore(bench, sliced, kept)
@@ -232,5 +248,5 @@ def test_layers_behind_one_that_cannot_be_refitted_are(
 
 
 def test_however_closely_a_trial_looks_a_quick_judgement_does_not() -> None:
-    quick = Sequential(positions=512, mirror=True, rounds=4).quick()
-    assert (quick.positions, quick.mirror, quick.rounds) == (None, False, 1)
+    quick = Sequential(positions=512, mirror=True, crops=2, rounds=4).quick()
+    assert (quick.positions, quick.mirror, quick.crops, quick.rounds) == (None, False, 0, 1)

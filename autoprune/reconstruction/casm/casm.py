@@ -27,9 +27,10 @@ from autoprune.reconstruction.casm.replay import Cache, advance
 from autoprune.reconstruction.casm.trace import Trace, record_trace
 from autoprune.reconstruction.casm.windows import Target, Window, parameters_of, whole, windows
 from autoprune.reconstruction.independent import affected
-from autoprune.reconstruction.sequential import Sequential
 
 Count = Annotated[int, Field(ge=1)]
+_VIEWS = ("sequential", "joint")
+"""Starts that can look at other views of the images as well."""
 
 
 @reconstructions.register("casm")
@@ -42,13 +43,14 @@ class Casm(Reconstruction):
     with, on the first `start_images` calibration images (all when None). `scope = "group"`: Adam takes
     `steps` steps of `batch` images for each small model, one after the other in order of execution, on
     cached activations. `scope = "network"`: all targets at once, gradients through the whole network, the
-    dense network beside it; then images can be mirrored (`mirror`), for a sequential start as well. On the
-    first `images` calibration images, or all. A small model whose error does not fall stays as it was.
+    dense network beside it; then images can be mirrored (`mirror`). `crops` adds so many random parts of each
+    image. Both hold for a sequential or joint start as well. On the first `images` of them, or all. A small
+    model whose error does not fall stays as it was.
     """
 
     citation = "Intraraprasit and Chitsobhuk, Computation 2023"
 
-    start: Literal["sequential", "independent", "none"] = "sequential"
+    start: Literal["sequential", "joint", "independent", "none"] = "sequential"
     start_images: Count | None = None
     scope: Literal["group", "network"] = "group"
     steps: Count = 250
@@ -58,6 +60,7 @@ class Casm(Reconstruction):
     target: Literal["after", "before"] = "after"
     train: Literal["both", "consumer"] = "both"
     mirror: bool = False
+    crops: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
@@ -68,7 +71,8 @@ class Casm(Reconstruction):
             )
 
     def _start(self) -> Reconstruction:
-        return Sequential(mirror=self.mirror) if self.start == "sequential" else reconstructions[self.start]()
+        views = {"mirror": self.mirror, "crops": self.crops} if self.start in _VIEWS else {}
+        return reconstructions[self.start](**views)
 
     def quick(self) -> Reconstruction:
         return reconstructions[self.start]().quick()
@@ -76,7 +80,7 @@ class Casm(Reconstruction):
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
         first = bench if self.start_images is None else bench.first(self.start_images)
         self._start().restore(first, network, kept)
-        _Work(self, bench, network, kept).run()
+        _Work(self, bench.with_views(mirror=False, crops=self.crops), network, kept).run()
 
 
 class _Work:

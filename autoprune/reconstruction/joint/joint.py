@@ -56,23 +56,25 @@ class Joint(Reconstruction):
     """Least squares for the layers of a block at once, block by block in order of execution, without labels.
 
     Starts from `sequential`, and takes `steps` steps of L-BFGS a block, each over all calibration images and,
-    with `mirror`, those mirrored left to right. Only channels that nobody outside a block reads move freely.
-    A block whose error does not fall stays as it was, and so do all where the outputs come no nearer to the
-    dense ones, or no gradient reaches them. Eight to twenty times a sequential fit's time (ResNets, CPU,
-    studies/LOG.md, 2026-11-27): for candidates that are built, rather than for those of a search.
+    with `mirror` and `crops`, those mirrored left to right and so many random parts of each. Only channels
+    that nobody outside a block reads move freely. A block whose error does not fall stays as it was, and so
+    do all where the outputs come no nearer to the dense ones, or no gradient reaches them. Eight to twenty
+    times a sequential fit's time (ResNets, CPU, studies/LOG.md, 2026-11-27): for candidates that are built,
+    rather than for those of a search.
     """
 
     citation = "ours; coordinates after Martens and Grosse, ICML 2015; solver: Liu and Nocedal, 1989"
 
     steps: Annotated[int, Field(ge=1)] = 12
     mirror: bool = False
+    crops: Annotated[int, Field(ge=0)] = 0
 
     def quick(self) -> Reconstruction:
         return Sequential().quick()
 
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
-        Sequential(mirror=self.mirror).restore(bench, network, kept)
-        _Work(bench.with_mirrors() if self.mirror else bench, network, kept, self.steps).run()
+        Sequential(mirror=self.mirror, crops=self.crops).restore(bench, network, kept)
+        _Work(bench.with_views(mirror=self.mirror, crops=self.crops), network, kept, self.steps).run()
 
 
 class _Work:
