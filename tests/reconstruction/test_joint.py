@@ -84,6 +84,53 @@ def test_cuts_move_forward_and_nothing_is_left_out(network: str) -> None:
     assert trained >= {name for name in trace.features if name not in trace.repeated and "up" not in name}
 
 
+class Inverted(nn.Module):
+    """Two blocks around a stream: wider, depthwise, narrower again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.inner = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(6, 12, 1),
+                nn.ReLU6(),
+                nn.Conv2d(12, 12, 3, padding=1, groups=12),
+                nn.ReLU6(),
+                nn.Conv2d(12, 6, 1),
+            )
+            for _ in range(2)
+        )
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.inner:
+            x = x + block(x)
+        return self.head(x.flatten(2).mT)
+
+
+def inverted_candidate() -> tuple[Bench, dict[str, Tensor], Tensor]:
+    torch.manual_seed(0)
+    images = 2 * torch.randn(64, 3, 8, 8)
+    bench = make_bench(Inverted().eval(), images)
+    kept = random_kept(bench.graph, 0.5, seed=1)
+    return bench, {name: kept[name] for name in kept if name.startswith("inner")}, images
+
+
+def test_chains_run_through_depthwise_convolutions() -> None:
+    bench, _, _ = inverted_candidate()
+    found = {tuple(layer.name for layer in window.trained) for window in blocks_of(bench)}
+    assert found >= {(f"inner.{n}.0", f"inner.{n}.2", f"inner.{n}.4") for n in (0, 1)}
+
+
+def test_blocks_with_depthwise_convolutions_gain_from_a_joint_fit() -> None:
+    bench, kept, images = inverted_candidate()
+    errors = [
+        relative_error(restored(bench, kept, how), bench.model, images) for how in ("sequential", "joint")
+    ]
+    assert errors[1] < 0.95 * errors[0]
+
+
 def test_long_chains_are_fitted_pair_by_pair() -> None:
     torch.manual_seed(0)
     layers: list[nn.Module] = []
@@ -261,7 +308,42 @@ def test_a_mean_counts_where_no_constant_can_follow(centred: bool) -> None:
     found = Curvature.of(Moments.of(inputs.unsqueeze(0)), torch.arange(3), 1e-6, centred)
     moved = found.root @ (inputs.double() - found.mean)
     assert bool(found.mean.any()) is centred
-    torch.testing.assert_close(moved @ moved.mT / 500, torch.eye(3).double(), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(moved @ moved.mT / 500, torch.eye(3).double()[None], rtol=1e-3, atol=1e-3)
+
+
+def test_channels_of_a_depthwise_convolution_are_whitened_each_alone() -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(5, 3, 500) * torch.rand(5, 3, 1) + 2.0
+    found = Curvature.depthwise(Moments.of(inputs), torch.tensor([3, 1]), 1e-6, centred=True)
+    moved = found.root @ (inputs[[3, 1]].double() - found.mean)
+    expected = torch.eye(3).double().expand(2, 3, 3)
+    torch.testing.assert_close(moved @ moved.mT / 500, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_gradients_of_a_depthwise_convolution_are_those_of_its_channels() -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(40, 4, 7) + 1.0
+    layer = nn.Conv1d(4, 4, 3, groups=4)
+    moments = Moments.of(inputs.unfold(2, 3, 1).permute(1, 3, 0, 2).flatten(2))
+    curvature = Curvature.depthwise(moments, torch.arange(4), 0.5, centred=True)
+    behind = torch.rand(4, 4).double() + 4 * torch.eye(4).double()
+    one = Coordinates(layer.weight, layer.bias, torch.rand(4) + 0.5, curvature, behind)
+
+    def loss() -> Tensor:
+        one.apply()
+        layer.zero_grad()
+        error = layer(inputs).square().mean()
+        error.backward()
+        one.pull()
+        return error.detach() + one.penalty()
+
+    one.moved[1, 2] = 1.0
+    start = loss()
+    gradient = one.moved.grad
+    assert gradient is not None
+    slope = float(gradient[1, 2])
+    one.moved[1, 2] += 1e-3
+    assert float(loss() - start) / 1e-3 == pytest.approx(slope, rel=0.05)
 
 
 @pytest.mark.parametrize("shape", [(7, 4, 3, 3), (7, 8)])
