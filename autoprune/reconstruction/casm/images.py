@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.data.inputs import Inputs
-from autoprune.reconstruction.casm.replay import Cache, Seen, by_image, image_dim, in_order, replay
+from autoprune.reconstruction.casm.replay import Cache, Seen, in_order, replay, spanned
 from autoprune.reconstruction.casm.trace import Trace
 from autoprune.reconstruction.casm.windows import Target, Window
 
@@ -84,20 +84,12 @@ def dense_targets(
     dense: nn.Module, trace: Trace, cache: Cache, inputs: Inputs, window: Window, batch: int
 ) -> Cache:
     """The dense network's outputs at the window's targets for all images, by call number."""
-    parts = [
-        targets_of(dense, trace, window, inputs.select(index), cache.rows(index))
-        for index in in_order(inputs.size, batch)
-    ]
     found = Cache(layout=cache.layout)
-    for call in (target.call for target in window.targets):
-        key = trace.calls[call].writes[0].key
-        dim = image_dim(trace, key)
-        # Images need not lie along the first dimension, nor be one row there: folded frames, tokens first.
-        if dim is None:
-            found.shared[call] = parts[0][call]
-        else:
-            found.tensors[call] = torch.cat([by_image(trace, key, part[call], dim) for part in parts])
-            found.dims[call] = dim
+    for index in in_order(inputs.size, batch):
+        part = targets_of(dense, trace, window, inputs.select(index), cache.rows(index))
+        for call, value in part.items():
+            key = trace.calls[call].writes[0].key
+            found.put(trace, key, call, value, spanned(index), inputs.size)
     return found
 
 

@@ -48,6 +48,21 @@ class Cache:
         }
         return {**{key: value.clone() for key, value in self.shared.items()}, **chosen}
 
+    def put(self, trace: Trace, key: int, slot: int, value: Tensor, images: slice, count: int) -> None:
+        """Take in, as tensor `slot`, what a pass over some of `count` images gave for the trace's `key`.
+
+        In place: there is never a second copy of all of it.
+        """
+        dim = image_dim(trace, key)
+        # Images need not lie along the first dimension, nor be one row there: folded frames, tokens first.
+        if dim is None:
+            self.shared.setdefault(slot, value.clone())
+            return
+        rows = by_image(trace, key, value, dim)
+        if slot not in self.tensors:
+            self.tensors[slot], self.dims[slot] = _room(rows, count), dim
+        self.tensors[slot][images] = rows
+
     def _format(self, value: Tensor) -> torch.memory_format:
         return self.layout if value.dim() == 5 else torch.contiguous_format
 
@@ -164,20 +179,11 @@ def advance(network: nn.Module, trace: Trace, cache: Cache, inputs: Inputs, cut:
     if cut == cache.cut:
         return cache
     live = trace.live(cut)
-    parts: dict[int, list[Tensor]] = {key: [] for key in live}
-    part = Calls(cache.cut, cut)
+    part, later = Calls(cache.cut, cut), Cache(cut, layout=cache.layout)
     for index in in_order(inputs.size, batch):
         objects = replay(network, trace, part, inputs.select(index), cache.rows(index), {})
         for key in live:
-            parts[key].append(objects[key].detach())
-    later = Cache(cut, layout=cache.layout)
-    for key, values in parts.items():
-        dim = image_dim(trace, key)
-        if dim is not None:
-            later.tensors[key] = torch.cat([by_image(trace, key, value, dim) for value in values])
-            later.dims[key] = dim
-        else:
-            later.shared[key] = values[0].clone()
+            later.put(trace, key, key, objects[key].detach(), spanned(index), inputs.size)
     return later
 
 
@@ -185,6 +191,19 @@ def in_order(images: int, batch: int) -> Iterator[Tensor]:
     """Numbers of all images in batches."""
     for start in range(0, images, batch):
         yield torch.arange(start, min(start + batch, images))
+
+
+def spanned(index: Tensor) -> slice:
+    """Images that follow each other, as `in_order` gives them."""
+    return slice(int(index[0]), int(index[-1]) + 1)
+
+
+def _room(rows: Tensor, count: int) -> Tensor:
+    """For so many images like these, in their order in memory."""
+    strides, each = rows.stride()[1:], rows[0].numel()
+    if rows.stride(0) != each:
+        return rows.new_empty(count, *rows.shape[1:])
+    return rows.new_empty_strided((count, *rows.shape[1:]), (each, *strides))
 
 
 def image_dim(trace: Trace, key: int) -> int | None:

@@ -18,12 +18,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from autoprune.data.inputs import concatenate, leading
+from autoprune.data.inputs import Inputs, concatenate, leading
 from autoprune.data.outputs import squared_distance
 from autoprune.graph.groups import Kept, Layer
 from autoprune.graph.state import tensor_of
 from autoprune.layout import training_layout
 from autoprune.linear_algebra import for_images
+from autoprune.memory import Limit
 from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
 from autoprune.reconstruction.casm.casm import restorable
 from autoprune.reconstruction.casm.fit import (
@@ -44,7 +45,9 @@ from autoprune.reconstruction.joint.coordinates import Coordinates, Curvature, c
 from autoprune.reconstruction.sequential import Sequential
 
 BATCH = 256
-"""Images that run at once; all run in every step."""
+"""Images that run at once, at least; all run in every step."""
+_MORE = Limit(cpu=0, gpu=128 * 2**20, parts=600)
+"""Bytes of inputs that may run at once where more images fill a device: small batches wait for launches."""
 _HISTORY = 20
 
 _log = logging.getLogger(__name__)
@@ -99,7 +102,7 @@ class _Work:
             return
         parameters = list(self.network.parameters())
         before, saved = self._error(), [parameter.detach().clone() for parameter in parameters]
-        self._block_by_block(targets, min(BATCH, self.inputs.size))
+        self._block_by_block(targets, images_at_once(self.inputs))
         # Blocks that are nearer to the dense ones are no promise for what comes out in the end.
         if not self._error() <= before:
             put_back(parameters, saved)
@@ -187,6 +190,13 @@ class _Work:
         if len(moments.second) == layer.shape[0]:
             return Curvature.depthwise(moments, rows, damping, centred)
         return Curvature.unknown(columns, damping, weight)
+
+
+def images_at_once(inputs: Inputs) -> int:
+    """How many images make a batch of a joint fit."""
+    each = sum(value[:1].numel() * value.element_size() for value in inputs.tensors)
+    more = _MORE.bytes(inputs.tensors[0].device) // max(each, 1)
+    return min(max(BATCH, more), inputs.size)
 
 
 class _BlockFit:
