@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from sklearn.cluster import AgglomerativeClustering, KMeans
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -65,6 +64,9 @@ def similarity_classes(units: Tensor, count: int, clustering: Clustering) -> Ten
     """
     if len(units) <= 1:
         return torch.zeros(len(units), dtype=torch.int64)
+    # Imported here: scikit-learn takes longer than all other packages but torch, and few searches need it.
+    from sklearn.cluster import AgglomerativeClustering, KMeans
+
     count = min(count, len(units))
     if clustering == "average-linkage":
         found = AgglomerativeClustering(count, metric="cosine", linkage="average").fit_predict(units.numpy())

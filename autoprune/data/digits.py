@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from sklearn.datasets import load_digits
 
 from autoprune.config import DataConfig
 from autoprune.data.pixels import Pixels, Unlabelled
@@ -18,6 +17,9 @@ TRAIN_SHARE = 0.6
 @register("digits", reads=("mean", "std"))
 def digits(config: DataConfig) -> Splits:
     """60 % for training and calibration, 20 % for validation and 20 % for the test, stratified."""
+    # Imported here: a second or more, which other datasets do without.
+    from sklearn.datasets import load_digits
+
     bunch = load_digits()
     images = torch.from_numpy(bunch.images).to(torch.uint8).unsqueeze(1)
     labels = torch.from_numpy(bunch.target)

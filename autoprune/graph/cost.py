@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
-from torch.utils.flop_counter import FlopCounterMode
 
 from autoprune.errors import ConfigError, unknown_name
 from autoprune.graph.capture import evaluation_mode, named_state
@@ -188,6 +187,9 @@ def count_macs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 
 def _count(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    # Imported here: it loads Triton, and what only reads studies counts nothing.
+    from torch.utils.flop_counter import FlopCounterMode
+
     counter = FlopCounterMode(display=False)
     # With gradients on, torch keeps to operators the counter knows (torchvision's attention has a fused one).
     with evaluation_mode(model), torch.enable_grad(), counter:
