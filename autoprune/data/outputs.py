@@ -19,6 +19,18 @@ def squared_distance(network: nn.Module, dense: nn.Module, batches: Sequence[Inp
     return sum(float((mine - wanted).square().sum(dtype=torch.float64)) for mine, wanted in pairs)
 
 
+def squared_deviation(model: nn.Module, batches: Sequence[Inputs]) -> float:
+    """Summed squared deviation of everything that a network returns from its mean over the images; nothing
+    is kept."""
+    square, first, count = 0.0, torch.zeros((), dtype=torch.float64), 0
+    for batch in batches:
+        rows = flat_outputs(model, batch)
+        square += float(rows.square().sum(dtype=torch.float64))
+        first = first.to(rows.device) + rows.sum(0, dtype=torch.float64)
+        count += batch.size
+    return max(square - float(first.square().sum()) / max(count, 1), 0.0)
+
+
 @torch.no_grad()
 def flat_outputs(network: nn.Module, inputs: Inputs) -> Tensor:
     """Everything floating-point that the model returns, (batch, values)."""

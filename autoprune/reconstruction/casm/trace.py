@@ -170,6 +170,7 @@ class Recorder(LayerTap):
         self.features: dict[str, Feature] = {}
         self._objects = _Objects()
         self._streams: dict[int, _Stream] = {}
+        self._read: set[int] = set()
 
     def forget(self) -> None:
         """Free the tensors of the pass."""
@@ -206,6 +207,7 @@ class Recorder(LayerTap):
         self, func: Function, number: int, keys: tuple[int, ...], out: int, layer: str | None
     ) -> None:
         stream = self._stream(func, keys, number, layer)
+        self._read.update(keys)
         if stream is None:
             self._streams.pop(out, None)
             return
@@ -221,8 +223,11 @@ class Recorder(LayerTap):
             self.layers[layer] = number
             self.counts[layer] = self.counts.get(layer, 0) + 1
             return _Stream(layer, number)
-        found = [self._streams[key] for key in keys if key in self._streams]
         step = _STEPS.get(func)
+        if step is _through_sum:
+            # What others have read is a shortcut: the layer at its beginning does not end in this sum.
+            keys = tuple(key for key in keys if key not in self._read)
+        found = [self._streams[key] for key in keys if key in self._streams]
         return step(found) if found and step is not None else None
 
 

@@ -46,23 +46,16 @@ def _chains(graph: ChannelGraph, trace: Trace, target_of: dict[str, Target]) -> 
 
 
 def _links(graph: ChannelGraph, trace: Trace, target_of: dict[str, Target]) -> Iterator[tuple[str, Layer]]:
-    """Producer and its only reader, by the producer's name.
-
-    Depthwise convolutions give the channels that they read: these run from one to the next.
-    """
+    """Producer and its only reader, by the producer's name."""
     for group in graph.groups:
-        runs = [_in_order(layers, trace) for layers in (graph.producers(group), graph.consumers(group))]
-        if runs[0][1:] != runs[1][:-1] or not all(runs):
+        producers, consumers = graph.producers(group), graph.consumers(group)
+        if len(producers) != 1 or len(consumers) != 1:
             continue
-        for producer, consumer in zip(*runs, strict=True):
-            once = producer.name in trace.layers and producer.name not in trace.repeated
-            wanted = once and consumer.name in target_of and fitted(producer) and fitted(consumer)
-            if wanted and trace.layers[producer.name] < trace.layers[consumer.name]:
-                yield producer.name, consumer
-
-
-def _in_order(layers: Sequence[Layer], trace: Trace) -> list[Layer]:
-    return sorted(layers, key=lambda layer: trace.layers.get(layer.name, -1))
+        producer, consumer = producers[0], consumers[0]
+        once = producer.name in trace.layers and producer.name not in trace.repeated
+        wanted = once and consumer.name in target_of and fitted(producer) and fitted(consumer)
+        if wanted and trace.layers[producer.name] < trace.layers[consumer.name]:
+            yield producer.name, consumer
 
 
 def _parts(chain: tuple[Layer, ...]) -> list[tuple[Layer, ...]]:

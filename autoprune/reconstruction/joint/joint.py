@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from autoprune.data.inputs import Inputs, concatenate, leading
-from autoprune.data.outputs import squared_distance
+from autoprune.data.outputs import squared_deviation, squared_distance
 from autoprune.graph.groups import Kept, Layer
 from autoprune.graph.state import tensor_of
 from autoprune.layout import training_layout
@@ -49,6 +49,9 @@ BATCH = 256
 _MORE = Limit(cpu=0, gpu=128 * 2**20, parts=600)
 """Bytes of inputs that may run at once where more images fill a device: small batches wait for launches."""
 _HISTORY = 20
+_SLACK = 0.01
+"""Outputs may end farther off by this share of their variance. Where the last layer reads more columns than
+there are images, a sequential fit knows these by heart, and what is nearer only others would show."""
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +64,7 @@ class Joint(Reconstruction):
     Starts from `sequential`, and takes `steps` steps of L-BFGS a block, each over all calibration images and,
     with `mirror` and `crops`, those mirrored left to right and so many random parts of each. Only channels
     that nobody outside a block reads move freely. A block whose error does not fall stays as it was, and so
-    do all where the outputs come no nearer to the dense ones, or no gradient reaches them. Eight to twenty
+    do all where the outputs move away from the dense ones, or no gradient reaches them. Eight to twenty
     times a sequential fit's time (ResNets, CPU, studies/LOG.md, 2026-11-27): for candidates that are built,
     rather than for those of a search.
     """
@@ -104,13 +107,20 @@ class _Work:
         before, saved = self._error(), [parameter.detach().clone() for parameter in parameters]
         self._block_by_block(targets, images_at_once(self.inputs))
         # Blocks that are nearer to the dense ones are no promise for what comes out in the end.
-        if not self._error() <= before:
+        if not self._error() <= before + _SLACK * self._variance():
             put_back(parameters, saved)
             _log.warning("joint fits moved the outputs away from the dense ones: the sequential fit stays")
 
     def _error(self) -> float:
         """How far the outputs on the first images are from the dense network's."""
-        return squared_distance(self.network, self.bench.model, leading(self.bench.chunks, JUDGED_IMAGES))
+        return squared_distance(self.network, self.bench.model, self._judged())
+
+    def _variance(self) -> float:
+        """That of the dense network's outputs on these images."""
+        return squared_deviation(self.bench.model, self._judged())
+
+    def _judged(self) -> list[Inputs]:
+        return leading(self.bench.chunks, JUDGED_IMAGES)
 
     def _block_by_block(self, targets: Sequence[Target], batch: int) -> None:
         dense, mine, fits = Cache(layout=self.layout), Cache(layout=self.layout), Fits()

@@ -1,0 +1,27 @@
+"""Outputs as rows of numbers: distances and deviations add up over batches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from autoprune.data.inputs import Inputs
+from autoprune.data.outputs import squared_deviation, squared_distance
+
+
+@torch.no_grad()
+def test_deviation_and_distance_are_those_of_all_images_together() -> None:
+    torch.manual_seed(0)
+    model, other, images = nn.Linear(3, 4), nn.Linear(3, 4), torch.randn(50, 3) + 5.0
+    batches = [Inputs((images[:30],)), Inputs((images[30:],))]
+    outputs = model(images)
+    expected = float((outputs - outputs.mean(0)).square().sum())
+    assert squared_deviation(model, batches) == pytest.approx(expected, rel=1e-4)
+    distance = float((outputs - other(images)).square().sum())
+    assert squared_distance(other, model, batches) == pytest.approx(distance, rel=1e-4)
+
+
+def test_what_never_changes_deviates_by_nothing() -> None:
+    images = torch.ones(8, 3)
+    assert squared_deviation(nn.Linear(3, 4), [Inputs((images,))]) == pytest.approx(0.0, abs=1e-4)
