@@ -44,7 +44,8 @@ def _sampled(values: Tensor, boxes: Tensor) -> Tensor:
     planes = values.reshape(len(values), -1, *values.shape[-2:])
     images = values.ndim in IMAGE_DIMS and values.is_floating_point()
     grid = F.affine_grid(boxes.to(values.device), list(planes.shape), align_corners=False)
+    # Places in bfloat16 would be pixels apart, and float32 does not know every integer.
+    exact = planes.double() if not images or planes.dtype == torch.float64 else planes.float()
     mode = "bilinear" if images else "nearest"
-    exact = planes.double() if not images else planes
     parts = F.grid_sample(exact, grid.to(exact.dtype), mode, "border", align_corners=False)
-    return parts.to(values.dtype).reshape(values.shape)
+    return torch.empty_like(values).copy_(parts.reshape(values.shape))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from autoprune.data.crops import random_crops
@@ -45,6 +46,16 @@ def test_masks_follow_their_images_and_keep_their_values() -> None:
     agreement = (found.kwargs["mask"] == 7) == (found.args[0][:, 1] > 0.5)
     assert float(agreement.float().mean()) > 0.95
     assert found.kwargs["numbers"].equal(numbers)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_types_and_layouts_stay_and_say_the_same(dtype: torch.dtype) -> None:
+    images = ramp(6, 64, 64)
+    expected = random_crops(Inputs((images,)), generator()).args[0]
+    given = images.to(dtype).contiguous(memory_format=torch.channels_last)
+    found = random_crops(Inputs((given,)), generator()).args[0]
+    assert found.dtype == dtype and found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found.float(), expected, atol=5e-3, rtol=0)
 
 
 def test_slices_of_volumes_are_cut_alike() -> None:

@@ -113,9 +113,10 @@ def test_crops_train_too() -> None:
     small = NETWORKS["residual"]
     bench = make_bench(small.model(), small.images(16))
     kept = random_kept(bench.graph, 0.5)
-    options = {"start": "none", "steps": 4, "batch": 16}
-    plain, found = (restored(bench, kept, crops=crops, **options) for crops in (0, 3))
-    assert not found.state_dict()["a2.0.weight"].equal(plain.state_dict()["a2.0.weight"])
+    for images in (None, 8):
+        options = {"start": "none", "steps": 4, "batch": 8, "images": images}
+        plain, found = (restored(bench, kept, crops=crops, **options) for crops in (0, 3))
+        assert not found.state_dict()["a2.0.weight"].equal(plain.state_dict()["a2.0.weight"])
 
 
 def test_only_the_consumers_are_trained_when_asked() -> None:

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from autoprune.calibration.moments import Moments
 from autoprune.components import create
+from autoprune.data.inputs import Inputs
 from autoprune.errors import ModelError
 from autoprune.graph import Slicer
+from autoprune.memory import Limit
 from autoprune.reconstruction import Bench, reconstructions
 from autoprune.reconstruction.casm.trace import record_trace
 from autoprune.reconstruction.casm.windows import Target, Window
@@ -205,6 +207,14 @@ def test_other_views_of_the_images_are_fitted_as_well(monkeypatch: pytest.Monkey
     for views in ({}, {"mirror": True}, {"mirror": True, "crops": 2}):
         restored(bench, kept, "joint", **views)
     assert seen == [64] * 3 + [128] * 3 + [256] * 3
+
+
+def test_more_images_make_a_batch_where_they_fill_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = Inputs((torch.zeros(2_000, 3, 8, 8),))
+    assert joint.images_at_once(images.take(100)) == 100
+    assert joint.images_at_once(images) == joint.BATCH
+    monkeypatch.setattr(joint, "_MORE", Limit(cpu=768 * 1_000, gpu=0, parts=1))
+    assert joint.images_at_once(images) == 1_000
 
 
 @pytest.mark.parametrize("seed", [0, 3, 5])

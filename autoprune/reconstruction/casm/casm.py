@@ -43,9 +43,9 @@ class Casm(Reconstruction):
     with, on the first `start_images` calibration images (all when None). `scope = "group"`: Adam takes
     `steps` steps of `batch` images for each small model, one after the other in order of execution, on
     cached activations. `scope = "network"`: all targets at once, gradients through the whole network, the
-    dense network beside it; then images can be mirrored (`mirror`). `crops` adds so many random parts of each
-    image. Both hold for a sequential or joint start as well. On the first `images` of them, or all. A small
-    model whose error does not fall stays as it was.
+    dense network beside it; then images can be mirrored (`mirror`). On the first `images` calibration images,
+    or all; `crops` adds so many random parts of each. Both hold for a sequential or joint start as well. A
+    small model whose error does not fall stays as it was.
     """
 
     citation = "Intraraprasit and Chitsobhuk, Computation 2023"
@@ -80,7 +80,8 @@ class Casm(Reconstruction):
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
         first = bench if self.start_images is None else bench.first(self.start_images)
         self._start().restore(first, network, kept)
-        _Work(self, bench.with_views(mirror=False, crops=self.crops), network, kept).run()
+        few = bench if self.images is None else bench.first(self.images)
+        _Work(self, few.with_views(mirror=False, crops=self.crops), network, kept).run()
 
 
 class _Work:
@@ -89,8 +90,7 @@ class _Work:
     def __init__(self, options: Casm, bench: Bench, network: nn.Module, kept: Kept) -> None:
         self.options, self.bench, self.network = options, bench, network
         self.layout = training_layout(network)
-        inputs = concatenate(bench.chunks).laid_out(self.layout)
-        self.inputs = inputs if options.images is None else inputs.take(options.images)
+        self.inputs = concatenate(bench.chunks).laid_out(self.layout)
         self.dense_trace = record_trace(bench.model, bench.graph.layers, self.inputs)
         self.trace = record_trace(network, bench.graph.layers, self.inputs)
         self.targets = [self._target(layer, kept) for layer in restorable(bench, self.trace, kept)]

@@ -200,10 +200,8 @@ def spanned(index: Tensor) -> slice:
 
 def _room(rows: Tensor, count: int) -> Tensor:
     """For so many images like these, in their order in memory."""
-    strides, each = rows.stride()[1:], rows[0].numel()
-    if rows.stride(0) != each:
-        return rows.new_empty(count, *rows.shape[1:])
-    return rows.new_empty_strided((count, *rows.shape[1:]), (each, *strides))
+    one = torch.empty_like(rows[0])
+    return rows.new_empty_strided((count, *one.shape), (one.numel(), *one.stride()))
 
 
 def image_dim(trace: Trace, key: int) -> int | None:
