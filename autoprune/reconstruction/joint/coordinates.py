@@ -21,10 +21,9 @@ _BEHIND = 1e-2
 
 @dataclass(frozen=True)
 class Curvature:
-    """C as an inverse root (groups, n, n), the inputs' mean (groups, n, 1), and the ridge on U.
+    """C as an inverse root (n, n), the inputs' mean (n, 1), and the ridge on U (curvature is 1).
 
-    Curvature is 1 in every direction of U. Without a constant to follow the weights, C is E[u u^T], and the
-    mean counts as zero. `groups` is 1, or the number of output channels of a depthwise convolution.
+    Without a constant to follow the weights, C is E[u u^T], and the mean counts as zero.
     """
 
     root: Tensor
@@ -34,23 +33,14 @@ class Curvature:
     @classmethod
     def of(cls, moments: Moments, columns: Tensor, damping: float, centred: bool) -> Curvature:
         columns = columns.to(moments.second.device)
-        matrix = moments.covariance(centred)[:, columns][:, :, columns]
-        return cls._of(matrix, moments.mean[:, columns], damping, centred)
-
-    @classmethod
-    def depthwise(cls, moments: Moments, channels: Tensor, damping: float, centred: bool) -> Curvature:
-        """Every channel's own: one group of `moments` each."""
-        channels = channels.to(moments.second.device)
-        return cls._of(moments.covariance(centred)[channels], moments.mean[channels], damping, centred)
+        matrix = moments.covariance(centred)[0][columns][:, columns]
+        mean = moments.mean[0][columns]
+        return cls(inverse_root(matrix, damping), mean if centred else torch.zeros_like(mean), damping)
 
     @classmethod
     def unknown(cls, columns: int, damping: float, like: Tensor) -> Curvature:
-        root = torch.eye(columns, dtype=torch.float64, device=like.device).unsqueeze(0)
-        return cls(root, root.new_zeros(1, columns, 1), damping)
-
-    @classmethod
-    def _of(cls, matrix: Tensor, mean: Tensor, damping: float, centred: bool) -> Curvature:
-        return cls(inverse_root(matrix, damping), mean if centred else torch.zeros_like(mean), damping)
+        root = torch.eye(columns, dtype=torch.float64, device=like.device)
+        return cls(root, root.new_zeros(columns, 1), damping)
 
 
 class Coordinates:
@@ -70,8 +60,6 @@ class Coordinates:
         `constant` is the parameter that adds to outputs after the norm.
         """
         self.weight, self.constant, self.scale, self.ridge = weight, constant, scale, curvature.ridge
-        # Channels of a depthwise convolution read nothing in common.
-        behind = behind if len(curvature.root) == 1 else torch.diag(behind.diagonal())
         left = inverse_root(behind, _BEHIND)
         self.left = (left / _nonzero(scale).unsqueeze(-1).double()).to(weight.dtype)
         self.left_constant = left.to(weight.dtype)
@@ -84,10 +72,10 @@ class Coordinates:
 
     @torch.no_grad()
     def apply(self) -> None:
-        change = by_group(self.left @ self.moved, self.root)
+        change = self.left @ self.moved @ self.root
         self.weight.copy_(self.start + change.view_as(self.weight))
         if self.constant is not None and self.start_constant is not None:
-            follows = self.scale * by_group(change, self.mean).squeeze(-1)
+            follows = self.scale * (change @ self.mean).squeeze(-1)
             self.constant.copy_(self.start_constant + self.left_constant @ self.shift - follows)
 
     @torch.no_grad()
@@ -97,26 +85,20 @@ class Coordinates:
         gradient = torch.zeros_like(self.moved) if self.weight.grad is None else self.weight.grad.flatten(1)
         if self.constant is not None and self.constant.grad is not None:
             constant = self.constant.grad
-            gradient = gradient - by_group((self.scale * constant).unsqueeze(-1), self.mean.mT)
+            gradient = gradient - torch.outer(self.scale * constant, self.mean.squeeze(-1))
             self.shift.grad = self.left_constant.mT @ constant
-        self.moved.grad = self.left.mT @ by_group(gradient, self.root) + self.ridge * self.moved
+        self.moved.grad = self.left.mT @ gradient @ self.root + self.ridge * self.moved
 
     def penalty(self) -> float:
         return 0.5 * self.ridge * float(self.moved.square().sum())
 
 
-def by_group(left: Tensor, right: Tensor) -> Tensor:
-    """Rows of `left` (out, n) times the matrix (groups, n, m) of the group that each belongs to, (out, m)."""
-    groups = left.reshape(len(right), -1, left.shape[1])
-    return (groups @ right).flatten(0, 1)
-
-
 def inverse_root(matrix: Tensor, damping: float) -> Tensor:
-    """Inverse roots of damped positive semi-definite matrices (..., n, n), symmetric, float64."""
+    """Inverse root of a damped positive semi-definite matrix (n, n), symmetric, float64."""
     whole, amount = damped(matrix.double(), damping)
     values, vectors = torch.linalg.eigh(whole)
     # Rounding may have made the matrix indefinite; no eigenvalue is below what the damping added.
-    root: Tensor = (vectors * values.clamp_min(float(amount)).rsqrt().unsqueeze(-2)) @ vectors.mT
+    root: Tensor = (vectors * values.clamp_min(float(amount)).rsqrt()) @ vectors.mT
     return root
 
 

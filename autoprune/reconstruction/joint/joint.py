@@ -192,14 +192,10 @@ class _Work:
         statistics, columns = self.bench.statistics, weight[0].numel()
         damping = for_images(self.bench.damping, columns, statistics.images)
         moments = statistics.moments.get(layer.name)
-        chosen, rows = self.bench.columns(layer, self.kept), self.bench.rows(layer, self.kept)
-        if moments is None or len(chosen) != columns:
+        chosen = self.bench.columns(layer, self.kept)
+        if moments is None or len(moments.second) != 1 or len(chosen) != columns:
             return Curvature.unknown(columns, damping, weight)
-        if len(moments.second) == 1:
-            return Curvature.of(moments, chosen, damping, centred)
-        if len(moments.second) == layer.shape[0]:
-            return Curvature.depthwise(moments, rows, damping, centred)
-        return Curvature.unknown(columns, damping, weight)
+        return Curvature.of(moments, chosen, damping, centred)
 
 
 def images_at_once(inputs: Inputs) -> int:
