@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from autoprune.data.inputs import IMAGE_DIMS, Inputs
 
 LEAST_AREA = 0.5
-"""Share of the image that a part holds at least."""
+"""Share of the image that a part holds at least, as in the measurements (studies/LOG.md, 2026-11-27)."""
 _WIDEST = 4 / 3
 """Ratio of width to height, or of height to width, at most, of a square image."""
 

@@ -24,9 +24,10 @@ def squared_deviation(model: nn.Module, batches: Sequence[Inputs]) -> float:
     is kept."""
     square, first, count = 0.0, torch.zeros((), dtype=torch.float64), 0
     for batch in batches:
-        rows = flat_outputs(model, batch)
-        square += float(rows.square().sum(dtype=torch.float64))
-        first = first.to(rows.device) + rows.sum(0, dtype=torch.float64)
+        # In float64 throughout: the mean may be far greater than what is left without it.
+        rows = flat_outputs(model, batch).double()
+        square += float(rows.square().sum())
+        first = first.to(rows.device) + rows.sum(0)
         count += batch.size
     return max(square - float(first.square().sum()) / max(count, 1), 0.0)
 

@@ -23,6 +23,7 @@ from autoprune.reconstruction.targets import DenseTargets, record_targets
 from autoprune.registry import Registry
 
 _SEED = 0
+"""Draws the random parts of images: the same for every candidate."""
 POSITIONS_PER_IMAGE = 32
 """Output positions per image that a sequential reconstruction fits at least; all, where there are fewer."""
 
@@ -84,9 +85,8 @@ class Bench:
         """
         if not self.chunks[0].has_images or not (mirror or crops):
             return self
-        return self._other(
-            "views", 2 * crops + mirror, lambda: replace(self, chunks=self._views(mirror, crops))
-        )
+        kind = "mirrors and crops" if mirror else "crops"
+        return self._other(kind, crops, lambda: replace(self, chunks=self._views(mirror, crops)))
 
     def _views(self, mirror: bool, crops: int) -> list[Inputs]:
         mirrors = [chunk.mirrored() for chunk in self.chunks] if mirror else []

@@ -25,3 +25,10 @@ def test_deviation_and_distance_are_those_of_all_images_together() -> None:
 def test_what_never_changes_deviates_by_nothing() -> None:
     images = torch.ones(8, 3)
     assert squared_deviation(nn.Linear(3, 4), [Inputs((images,))]) == pytest.approx(0.0, abs=1e-4)
+
+
+def test_a_mean_far_above_the_deviation_hides_none_of_it() -> None:
+    torch.manual_seed(0)
+    images = 1e4 + torch.randn(50, 3)
+    expected = float((images.double() - images.double().mean(0)).square().sum())
+    assert squared_deviation(nn.Identity(), [Inputs((images,))]) == pytest.approx(expected, rel=1e-4)

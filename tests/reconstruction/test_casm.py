@@ -15,7 +15,7 @@ from autoprune.graph import Slicer
 from autoprune.reconstruction import Bench, reconstructions
 from autoprune.reconstruction.casm.fit import batches
 from autoprune.reconstruction.casm.images import flipped
-from autoprune.reconstruction.casm.replay import Cache, Calls, advance, replay
+from autoprune.reconstruction.casm.replay import Cache, Calls, _room, advance, replay
 from autoprune.reconstruction.casm.trace import Trace, record_trace
 from tests.small import NETWORKS, make_bench, random_kept, relative_error
 
@@ -52,6 +52,12 @@ def test_a_pass_from_any_cut_equals_the_whole_pass(network: str) -> None:
         assert cache.cut == cut and all(len(kept) == 11 for kept in cache.tensors.values())
         found = output_of(bench.model, trace, Calls(cut, last), inputs.select(index), cache.rows(index))
         torch.testing.assert_close(found, whole[index], rtol=1e-4, atol=1e-5)
+
+
+def test_kept_activations_stay_in_their_order_in_memory() -> None:
+    rows = torch.zeros(4, 1, 6, 5, 3).transpose(2, 4)
+    room = _room(rows, 9)
+    assert room.shape == (9, *rows.shape[1:]) and room.stride()[1:] == rows.stride()[1:]
 
 
 @each_network

@@ -196,6 +196,8 @@ def test_crops_are_more_images(mirror: bool) -> None:
     views = bench.with_views(mirror=mirror, crops=2)
     assert sum(chunk.size for chunk in views.chunks) == 64 * (3 + mirror)
     assert views is bench.with_views(mirror=mirror, crops=2)
+    other = bench.with_views(mirror=not mirror, crops=2)
+    assert sum(chunk.size for chunk in other.chunks) == 64 * (4 - mirror)
     assert bench.with_views(mirror=False, crops=0) is bench
     kept = random_kept(bench.graph)
     found = restored_by(Sequential(mirror=mirror, crops=2), bench, kept)

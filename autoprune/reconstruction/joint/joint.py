@@ -200,9 +200,7 @@ class _Work:
 
 def images_at_once(inputs: Inputs) -> int:
     """How many images make a batch of a joint fit."""
-    each = sum(value[:1].numel() * value.element_size() for value in inputs.tensors)
-    more = _MORE.bytes(inputs.tensors[0].device) // max(each, 1)
-    return min(max(BATCH, more), inputs.size)
+    return inputs.split(_MORE.bytes(inputs.tensors[0].device), least=BATCH)[0].size
 
 
 class _BlockFit:
