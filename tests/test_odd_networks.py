@@ -13,6 +13,8 @@ from torch.nn.utils import prune
 from torch.utils.data import TensorDataset
 
 import autoprune
+from autoprune.data.inputs import Inputs
+from autoprune.data.outputs import flat_outputs
 from autoprune.errors import DataError, ModelError
 from autoprune.graph import count_macs, find_groups
 from autoprune.plan import make_plan, save_plan
@@ -78,6 +80,73 @@ class Attention(nn.Module):
         return self.head(x.mean(1))
 
 
+class Unread(nn.Module):
+    """Computes what nobody reads: the last step of a residual stream, and a head for training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.deep = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 10, 3)
+        self.back, self.aux = nn.Conv2d(10, 8, 3, padding=1), nn.Linear(10, 6)
+        self.aux_head, self.head = nn.Linear(6, 4), nn.Linear(10, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        y = self.deep(x).relu()
+        x = x[..., 1:-1, 1:-1] + self.back(y)
+        y = y.mean((2, 3))
+        self.aux_head(self.aux(y).relu()).softmax(1)
+        return self.head(y)
+
+
+class Recurrent(nn.Module):
+    """torch asks more of an RNN's weights in the first pass after a copy than in later ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.rnn = nn.Linear(3, 20), nn.GRU(20, 16, batch_first=True)
+        self.hidden, self.head = nn.Linear(16, 24), nn.Linear(24, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, last = self.rnn(F.gelu(self.embed(x.flatten(2).mT[:, :12])))
+        return self.head(self.hidden(last[-1]).tanh())
+
+
+class Caching(nn.Module):
+    """Fills a cache in its first pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+        self.scale: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.scale is None:
+            self.scale = torch.ones(()).mul(2).add(1)
+        return self.head(self.conv(x).relu().mean((2, 3)) * self.scale)
+
+
+class Rows(nn.Module):
+    """Goes over its images one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.head = nn.Linear(64, 12), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.head(self.hidden(row.flatten(1)).relu()).mean(0) for row in x])
+
+
+class Squeezed(nn.Module):
+    """Squeezes its output, of one image to a vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).relu()).squeeze()
+
+
 class Optional(nn.Module):
     """A second image, where there is one, goes through a layer of its own."""
 
@@ -113,6 +182,8 @@ def search(model: nn.Module, calibration: Any = IMAGES, **how: Any) -> autoprune
         (Filters(), {"bank": 8, "conv": 10, "mixed": 6}),
         (Backbone(False), {"first": 8, "second": 10}),
         (Attention(), {"embed": 12, "attention": 4, "attention.out_proj": 12}),
+        (Unread(), {"stem": 8, "deep": 10, "aux": 6}),
+        (Squeezed(), {"conv": 8}),
     ],
 )
 def test_every_group_is_found_and_searched(model: nn.Module, groups: dict[str, int]) -> None:
@@ -152,6 +223,26 @@ def test_fixed_filters_stay_as_they_were(method: str, tmp_path: Path) -> None:
     assert found(IMAGES).equal(built(IMAGES))
 
 
+@pytest.mark.parametrize("method", ["casm", "joint"])
+@pytest.mark.parametrize("model", [Recurrent, Caching])
+def test_a_first_pass_may_differ_from_the_others(model: type[nn.Module], method: str) -> None:
+    how = {"reconstruction": method, "reconstruction_options": RESTORED[method]}
+    assert len(search(model().eval(), **how).trials) == 3
+
+
+@pytest.mark.parametrize("method", ["casm", "joint"])
+def test_passes_that_all_differ_are_refused_in_words(method: str) -> None:
+    how = {"reconstruction": method, "reconstruction_options": RESTORED[method]}
+    with pytest.raises(ModelError, match=r"does not run the same functions each time.*'sequential'"):
+        search(Rows().eval(), **how)
+    assert len(search(Rows().eval()).trials) == 3
+
+
+def test_an_output_without_rows_is_refused_with_a_hint() -> None:
+    with pytest.raises(ModelError, match=r"output for 1 image\(s\).*name the dimension"):
+        flat_outputs(Squeezed().eval(), Inputs((IMAGES[:1],)))
+
+
 @pytest.mark.parametrize("criterion", ["history", "similarity"])
 def test_other_criteria_order_fixed_filters_too(criterion: str) -> None:
     labels = torch.arange(48) % 4
@@ -186,6 +277,15 @@ def test_a_tensor_computed_from_parameters_is_named() -> None:
     prune.l1_unstructured(model.conv, "weight", 0.5)
     with pytest.raises(ModelError, match=r"'conv\.weight' is no parameter.*prune\.remove"):
         autoprune.search(model, calibration=IMAGES, evaluate=lambda network: 0.0, trials=1)
+
+
+def test_an_input_taken_for_labels_is_hinted_at() -> None:
+    class Timed(Optional):
+        def forward(self, x: Tensor, other: Tensor) -> Tensor:
+            return super().forward(x * other[:, None, None, None])
+
+    with pytest.raises(ModelError, match="taken for labels and left out: name the inputs, in a dict"):
+        autoprune.search(Timed(), calibration=(IMAGES, torch.arange(48)), evaluate=lambda n: 0.0, trials=1)
 
 
 def test_images_of_two_sizes_are_refused_with_both() -> None:

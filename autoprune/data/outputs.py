@@ -45,7 +45,8 @@ def flatten(output: Any, batch: int) -> Tensor:
     rows = [leaf.reshape(batch, -1) for leaf in floating if leaf.shape[0] == batch]
     if not rows:
         raise ModelError(
-            "the model's output holds no floating-point tensor with one row per image; wrap the model so "
-            "that it returns one."
+            f"the model's output for {batch} image(s) holds no floating-point tensor with one row per image; "
+            "wrap the model so that it returns one. A squeeze() that names no dimension also takes the rows "
+            "away where a batch has one image: name the dimension."
         )
     return torch.cat(rows, 1)

@@ -18,6 +18,11 @@ from torch.export.graph_signature import InputKind
 from autoprune.errors import ModelError
 from autoprune.graph.remembered import head_sizes
 
+MISSING = (
+    "A vector of integers beside another input is taken for labels and left out: name the inputs, in a dict."
+)
+"""Where a required argument is missing."""
+
 
 @dataclass(frozen=True)
 class Program:
@@ -92,10 +97,9 @@ def capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] |
         raise ModelError(
             f"wanted to trace {type(model).__name__} with torch.export on the example input; got "
             f"{type(error).__name__}: {first_line(error)}. Check that the model runs on this input and that "
-            "its forward does not branch on the values of tensors."
+            f"its forward does not branch on the values of tensors.{_hint(error)}"
         ) from error
-    # What nobody reads restricts nobody: the weights that attention gives back, for instance.
-    program.graph.eliminate_dead_code()
+    program.graph.eliminate_dead_code(lambda node: node.is_impure() or _joins(node))
     names = aliases(model)
     states = {
         spec.arg.name: names[spec.target]
@@ -103,6 +107,20 @@ def capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] |
         if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and spec.target in names
     }
     return Program(program.graph, states, named_state(model), head_sizes(model))
+
+
+def _hint(error: Exception) -> str:
+    missing = isinstance(error, TypeError) and "missing" in str(error)
+    return f" {MISSING}" if missing else ""
+
+
+def _joins(node: fx.Node) -> bool:
+    """Whether its inputs have to fit each other, as a layer's weight and input or two terms of a sum have.
+
+    It then restricts its inputs though nobody reads what it gives: it runs all the same. What reads one
+    tensor alone, such as the mean of the weights that attention gives back, restricts nobody.
+    """
+    return len(node.all_input_nodes) > 1
 
 
 def _exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:

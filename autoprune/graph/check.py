@@ -109,16 +109,17 @@ class _Checker:
         self.without_effect: list[str] = []
 
     def problem(self, names: list[str]) -> str | None:
-        """Why pruning these groups together is wrong, or None; sets are also tried down to one channel."""
+        """Why pruning these groups together is wrong, or None; they are also tried down to one channel."""
         found = self.bench.difference(self.bench.random_kept(names))
         if found.relative_error > self.tolerance:
             return _reason(found)
         self.worst = max(self.worst, found.relative_error)
-        if len(names) == 1:
-            self.without_effect += names if found.effect <= self.tolerance else []
-            return None
-        found = self.bench.difference(self.bench.random_kept(names, removed=1.0))
-        return _reason(found) if found.relative_error > self.tolerance * _LENIENCE else None
+        narrow = self.bench.difference(self.bench.random_kept(names, removed=1.0))
+        if narrow.relative_error > self.tolerance * _LENIENCE:
+            return _reason(narrow)
+        if len(names) == 1 and max(found.effect, narrow.effect) <= self.tolerance:
+            self.without_effect += names
+        return None
 
     def blame(self, names: list[str]) -> dict[str, str]:
         """Groups to blame for a set that fails together, at least one; none if it passes."""

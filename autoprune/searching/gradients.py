@@ -87,7 +87,7 @@ def measure_gradients(
     names = sorted({place.tensor for place in places})
     parameters = [tensor_of(network, name).requires_grad_(True) for name in names]
     network.eval()
-    layout = training_layout(network)
+    layout = training_layout(network, model, batches[0][0])
     totals, losses, images = [0.0] * len(places), 0.0, 0
     for inputs, labels in batches:
         with torch.enable_grad():

@@ -22,7 +22,7 @@ from autoprune.searching.options import Task
 from autoprune.searching.outputs import OutputError
 from autoprune.searching.profile import MEASURED_SHARES
 
-Number = TypeVar("Number", int, float)
+Limit = TypeVar("Limit")
 
 PROFILE_FORWARDS = {"cpu": 5_120, "cuda": 20_480}
 """Images that the profile's output errors may cost in all: with many groups each is measured on fewer, so
@@ -31,15 +31,26 @@ PROFILE_MACS = {"cpu": 2e13, "cuda": 2e15}
 """MACs that they may cost where every candidate is restored as the study does it: some minutes."""
 PASSES = 4
 """What restoring and judging such a candidate costs, in dense forward passes over its images."""
-RUNG_IMAGES = 256
-"""Calibration images, and unseen ones, on which the rung below the measurement restores and judges."""
+PROFILE_IMAGES = 256
+"""Calibration images on which a candidate of the profile is restored at most."""
+RUNG_IMAGES = 1_024
+"""Calibration images on which the rung below the measurement restores at most: on ResNet-20 it then ranks
+random candidates much as their measured accuracy does (studies/LOG.md, 2026-11-27)."""
+RUNG_SAMPLES = 2**14
+"""Output positions of all of them together that a layer is fitted on there, or `RUNG_POSITIONS` of each: of
+equal cost, more images with fewer positions rank better."""
+RUNG_POSITIONS = 16
+RUNG_MACS = 2e11
+"""What their dense pass may cost where it is more than the least share of the images."""
+RUNG_SHARES = {"cpu": (8, 2), "cuda": (4, 2)}
+"""That rung takes at least one in so many of the calibration images where their passes are dear, and at most
+where they are cheap. On a GPU most of what a small pass costs does not depend on the number of images."""
 JUDGED_PER_RESTORED = 8
-"""Validation images that judge a candidate on that rung for one that restores it: a pass is cheap."""
+"""Validation images that judge such a candidate for one that restores it: a pass is cheap."""
+JUDGED_IMAGES = 2_048
+"""They are no more than that."""
 LEAST_RUNG_IMAGES = 32
 """With fewer images the profile restores independently, on the second moments of all images."""
-RUNG_SHARE = {"cpu": 8, "cuda": 4}
-"""That rung takes at most one in so many of the calibration images: it has to be cheap. On a GPU most of what
-a small pass costs does not depend on the number of images."""
 TRIAL_IMAGES = 1_000
 """Unseen images on which a trial's output error is measured."""
 MOST_OUTPUTS = 2**25
@@ -71,8 +82,7 @@ class Ladder:
 
     def below(self) -> Evaluator:
         """The rung below the measurement: on few images, but as the study restores."""
-        images = sum(chunk.size for chunk in self.task.chunks) // self._of_device(RUNG_SHARE)
-        return self.on_few(max(1, min(RUNG_IMAGES, images)))
+        return self.on_few(self._rung_images)
 
     def profiling(self) -> Evaluator:
         """Measures the profile's output errors: as a trial would where enough images can be afforded."""
@@ -84,9 +94,10 @@ class Ladder:
     def on_few(self, images: int) -> Evaluator:
         """Restores candidates as the study does, but quickly, on a few calibration images."""
         # However closely a trial looks at few images, a quick judgement does not.
-        bench = self.bench.first(images).with_positions(POSITIONS_PER_IMAGE)
+        positions = min(POSITIONS_PER_IMAGE, max(RUNG_POSITIONS, RUNG_SAMPLES // images))
+        bench = self.bench.first(images).with_positions(positions)
         restore = self.reconstruction.quick()
-        metric = self._metric(JUDGED_PER_RESTORED * images)
+        metric = self._metric(min(JUDGED_PER_RESTORED * images, JUDGED_IMAGES))
         probe = metric.inputs if isinstance(metric, LabelledMetric) else None
         error = self._error(2 * images, probe)
         return Evaluator(bench, restore, metric, error, batch_norm=self.batch_norm)
@@ -121,15 +132,22 @@ class Ladder:
     @cached_property
     def _outputs(self) -> int:
         """Numbers that the network gives for one image."""
-        return flat_outputs(self.task.model, self.task.probe[0].take(1)).shape[1]
+        return flat_outputs(self.task.model, self.task.probe[0].take(2)).shape[1]
+
+    @property
+    def _rung_images(self) -> int:
+        images = sum(chunk.size for chunk in self.task.chunks)
+        least, most = (images // share for share in self._of_device(RUNG_SHARES))
+        affordable = int(RUNG_MACS / max(self.dense_macs, 1))
+        return max(1, min(RUNG_IMAGES, most, max(least, affordable)))
 
     @property
     def _profile_images(self) -> int:
-        return min(RUNG_IMAGES, self._of_device(PROFILE_FORWARDS) // self._measurements)
+        return min(PROFILE_IMAGES, self._of_device(PROFILE_FORWARDS) // self._measurements)
 
     @property
     def _measurements(self) -> int:
         return len(MEASURED_SHARES) * len(self.bench.graph.groups)
 
-    def _of_device(self, limits: Mapping[str, Number]) -> Number:
+    def _of_device(self, limits: Mapping[str, Limit]) -> Limit:
         return limits.get(self.task.device.type, limits["cpu"])

@@ -38,9 +38,10 @@ class Learning:
 
     def check(self) -> None:
         """AutopruneError where images to train on, a place for weights or a fitting history are missing."""
+        records = self.options.needs_history and self.task.history is None
         if self.options.trains or self.options.needs_history:
             self.artifacts.check()
-        if self.options.trains:
+        if self.options.trains or records:
             _ = self._data()
         if self.task.history is not None:
             self.task.history.check(self.task.model, self.graph, "the history of [model]")

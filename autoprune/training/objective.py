@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,9 @@ class Objective:
     device: torch.device
     teacher: nn.Module | None = None
     extra_loss: ExtraLoss | None = None
+    _layouts: WeakKeyDictionary[nn.Module, torch.memory_format] = field(
+        default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if self.settings.distillation > 0 and self.teacher is None:
@@ -43,7 +47,7 @@ class Objective:
         """
         share = self.settings.distillation
         inputs, labels = labelled(batch, needed=share < 1)
-        inputs = self._augmented(inputs.to(self.device)).laid_out(training_layout(network))
+        inputs = self._laid_out(network, self._augmented(inputs.to(self.device)))
         with autocast(self.settings.mixed_precision, self.device):
             scores = class_scores(inputs.call(network))
             wanted = self._teacher_scores(inputs) if share > 0 else None
@@ -53,6 +57,11 @@ class Objective:
         if wanted is not None:
             loss = loss + share * distillation_loss(scores, wanted, temperature)
         return loss if self.extra_loss is None else loss + self.extra_loss(network), inputs.size
+
+    def _laid_out(self, network: nn.Module, inputs: Inputs) -> Inputs:
+        if network not in self._layouts:
+            self._layouts[network] = training_layout(network, self.teacher or network, inputs)
+        return inputs.laid_out(self._layouts[network])
 
     def _augmented(self, inputs: Inputs) -> Inputs:
         """Images are the only positional input; other kinds of input are left as they are."""

@@ -49,7 +49,8 @@ from records import Record
 Point = dict[str, Any]
 STAGES = ("groups", "second moments", "orders and layer curves", "output errors", "profile")
 CLASSES = 10
-PROBE_IMAGES = 256
+PROBE_IMAGES = 512
+"""More than an output error is judged on: with 256 the shallow networks were spared a part of it."""
 
 
 class Case(NamedTuple):

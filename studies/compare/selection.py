@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from autoprune.cli.progress import make_progress
 from autoprune.searching.allocate import allocate, total_loss
 from autoprune.searching.engine import Engine
-from autoprune.searching.ladder import RUNG_IMAGES
 from autoprune.searching.metrics.classification import margins
 from candidates import open_session
 from records import Record
@@ -78,7 +77,7 @@ class Judge:
 def measured(engine: Engine, macs: float, count: int, seed: int) -> Iterator[Row]:
     space = engine.space.within({"macs": int(macs * engine.cost.dense_macs)})
     batch, rng, judge = engine.options.batch_removal[0], np.random.default_rng(seed), Judge(engine)
-    curves, rung = engine.profile.curves(space.names, batch), engine.ladder.on_few(RUNG_IMAGES)
+    curves, rung = engine.profile.curves(space.names, batch), engine.rung
     for number in range(count):
         # The first is the knapsack solution itself.
         factors = [np.exp(SPREAD * rng.normal() * (number > 0)) for _ in curves]

@@ -65,6 +65,31 @@ def test_sizes_read_from_channels_are_caught() -> None:
     assert "stem" in graph.widths
 
 
+class Branches(nn.Module):
+    """Does something else when few channels are left."""
+
+    def __init__(self, tail: bool) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.c, self.d = nn.Conv2d(16, 12, 3), nn.Conv2d(12, 5, 1) if tail else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        y = self.b(x).relu()
+        x = self.c(x + y if x.shape[1] >= 4 else y)
+        head: Tensor = self.d(x.relu()).mean((2, 3))
+        return head
+
+
+@pytest.mark.parametrize(("tail", "others"), [(False, []), (True, ["c"])])
+def test_what_breaks_at_few_channels_alone_is_found_and_nothing_else_blamed(
+    tail: bool, others: list[str]
+) -> None:
+    graph = verified_graph(Branches(tail).eval(), (image(),))
+    assert [group.name for group in graph.groups] == others
+    assert "differ by" in reasons(graph)["a"]
+
+
 def test_zero_initialised_scales_do_not_hide_an_error() -> None:
     model = networks.Residual().eval()
     nn.init.zeros_(model.second.weight)

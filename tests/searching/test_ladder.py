@@ -8,12 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from autoprune.data.inputs import Inputs
 from autoprune.reconstruction import Sequential
 from autoprune.reconstruction.remembering import RememberingIndependent
 from autoprune.reconstruction.sequential import NEAR
 from autoprune.searching import attributes as attr
 from autoprune.searching.engine import Engine
+from autoprune.searching.ladder import RUNG_IMAGES
 from autoprune.searching.strategies.base import ADDITIVE, LOSS_ON_FEW, ON_FEW, OnFew, spread_out
 from autoprune.searching.strategies.knapsack import IN_LINE_SD
 from autoprune.searching.study import finished
@@ -89,10 +92,23 @@ def test_every_trial_stores_what_the_rungs_said(make_engine: MakeEngine) -> None
 def test_the_rung_restores_as_the_study_does_on_fewer_images(make_engine: MakeEngine) -> None:
     engine = make_engine("residual")
     images = sum(chunk.size for chunk in engine.rung.bench.chunks)
-    assert images == sum(chunk.size for chunk in engine.bench.chunks) // 8
+    every = sum(chunk.size for chunk in engine.bench.chunks)
+    assert images == every // 2
+    dear = replace(engine.ladder, dense_macs=10**13).below()
+    assert sum(chunk.size for chunk in dear.bench.chunks) == every // 8
     assert engine.rung.reconstruction == Sequential(rounds=1, reach=NEAR)
     casm = make_engine("residual", reconstruction="casm", reconstruction_options={"start": "independent"})
     assert type(casm.rung.reconstruction).__name__ == "Independent", "as CASM starts"
+
+
+def test_the_more_images_a_rung_has_the_fewer_positions_it_looks_at(make_engine: MakeEngine) -> None:
+    chunks = [Inputs((torch.randn(2_100, 3, 6, 6),))]
+    engine = make_engine("residual")
+    engine = Engine(replace(engine.task, chunks=chunks), engine.options)
+    benches = {images: engine.ladder.on_few(images).bench for images in (48, 700, 1_024)}
+    positions = {images: bench.positions_per_image for images, bench in benches.items()}
+    assert positions == {48: 32, 700: 23, 1_024: 16}
+    assert sum(chunk.size for chunk in engine.rung.bench.chunks) == RUNG_IMAGES
 
 
 def test_a_profile_restores_as_the_study_does_where_that_is_affordable(make_engine: MakeEngine) -> None:

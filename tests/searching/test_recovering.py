@@ -142,6 +142,14 @@ def test_the_criterion_needs_no_recovery(make_engine: MakeEngine) -> None:
     assert engine.task.metric(front.trials[1].build()) == front.trials[1].accuracy
 
 
+def test_a_criterion_without_a_history_or_images_to_record_one_is_refused_at_once(
+    make_engine: MakeEngine,
+) -> None:
+    engine = make_engine("chain", criterion="history", trials=1)
+    with pytest.raises(DataError, match="criterion 'history': wanted labelled training images, got none"):
+        engine.check()
+
+
 def test_fine_tuning_can_continue_from_the_parent(make_engine: MakeEngine) -> None:
     how = {**HBFP, "recovery": "fine-tune", "criterion": "l1", "reconstruction": "sequential"}
     values = {"learning_rate": 1e-12, "weight_decay": 0.0, "freeze_batch_norm": True}

@@ -89,8 +89,9 @@ class _Work:
 
     def __init__(self, options: Casm, bench: Bench, network: nn.Module, kept: Kept) -> None:
         self.options, self.bench, self.network = options, bench, network
-        self.layout = training_layout(network)
-        self.inputs = concatenate(bench.chunks).laid_out(self.layout)
+        inputs = concatenate(bench.chunks)
+        self.layout = training_layout(network, bench.model, inputs)
+        self.inputs = inputs.laid_out(self.layout)
         self.dense_trace = record_trace(bench.model, bench.graph.layers, self.inputs)
         self.trace = record_trace(network, bench.graph.layers, self.inputs)
         self.targets = [self._target(layer, kept) for layer in restorable(bench, self.trace, kept)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointError
 
 from autoprune.errors import ModelError
 from autoprune.reconstruction.casm.images import Batch, Images
@@ -125,6 +126,11 @@ def backward(loss: Tensor) -> None:
         raise NoGradient
     try:
         torch.autograd.backward(loss)
+    except CheckpointError as error:
+        raise ModelError(
+            "the network cannot be trained: its forward is checkpointed (torch.utils.checkpoint), and what "
+            "gradients compute again is not replayed; switch that off, or use reconstruction 'sequential'."
+        ) from error
     except RuntimeError as error:
         if "inplace operation" not in str(error):
             raise

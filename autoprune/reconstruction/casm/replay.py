@@ -18,9 +18,8 @@ from torch.utils import _pytree as pytree
 
 from autoprune.calibration.taps import Function
 from autoprune.data.inputs import Inputs
-from autoprune.errors import ModelError
 from autoprune.graph.multi_head import opened
-from autoprune.reconstruction.casm.trace import SIZE_QUERIES, Call, Slot, Trace, call_name
+from autoprune.reconstruction.casm.trace import Call, DiffersEachTime, Slot, Trace, call_name, is_query
 
 
 @dataclass
@@ -108,7 +107,7 @@ class Replay(TorchFunctionMode):
         self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         number, kwargs = self._number, kwargs or {}
-        if func in SIZE_QUERIES:
+        if is_query(func, args):
             return func(*args, **kwargs)
         if (inside := opened(func, args, kwargs)) is not None:
             with self:
@@ -131,10 +130,7 @@ class Replay(TorchFunctionMode):
     def _expected(self, number: int, func: Function) -> Call:
         calls = self.trace.calls
         if number >= len(calls) or calls[number].name != call_name(func):
-            raise ModelError(
-                "the network does not run the same functions each time, so its parts cannot be trained; "
-                "use reconstruction 'sequential'."
-            )
+            raise DiffersEachTime
         return calls[number]
 
     def _skipped(self, call: Call, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -19,10 +19,12 @@ from torch.utils import _pytree as pytree
 from autoprune.calibration.flow import SUMS
 from autoprune.calibration.taps import Function, LayerTap
 from autoprune.data.inputs import Inputs
+from autoprune.errors import ModelError
 from autoprune.graph.groups import Layer
 from autoprune.graph.multi_head import opened
 
 _SMALL, _LARGE = 2, 3
+_ATTEMPTS = 2
 ACTIVATIONS: tuple[Function, ...] = (
     F.relu,
     F.relu6,
@@ -49,6 +51,16 @@ ACTIVATIONS: tuple[Function, ...] = (
 )
 
 
+class DiffersEachTime(ModelError):
+    """Two passes of the network do not make the same calls."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the network does not run the same functions each time, so its parts cannot be trained; "
+            "use reconstruction 'sequential'."
+        )
+
+
 @dataclass(frozen=True)
 class Call:
     """One torch function: keys of the tensors it reads, and what it returned, tensors as `Slot`s."""
@@ -57,6 +69,11 @@ class Call:
     reads: tuple[int, ...]
     output: Any
     layer: str | None
+
+    @property
+    def kind(self) -> tuple[str, int]:
+        """What it has in common with the same call in a pass over other images."""
+        return self.name, len(self.writes)
 
     @property
     def writes(self) -> list[Slot]:
@@ -104,13 +121,23 @@ class Trace:
 def record_trace(model: nn.Module, layers: Iterable[Layer], inputs: Inputs) -> Trace:
     """Two forward passes of `model`, which stays as it is; `inputs` has at least one image."""
     layers = list(layers)
-    small, large = (_record(model, layers, _repeated(inputs, count)) for count in (_SMALL, _LARGE))
+    small, large = _alike(lambda count: _record(model, layers, _repeated(inputs, count)))
     growth: dict[int, tuple[int, ...]] = {}
     for one, other in zip(small.calls, large.calls, strict=True):
         for a, b in zip(one.writes, other.writes, strict=True):
             growth.setdefault(a.key, tuple(y - x for x, y in zip(a.shape, b.shape, strict=True)))
     twice = frozenset(name for name, count in small.counts.items() if count > 1)
     return Trace(small.calls, small.layers, twice, small.features, growth)
+
+
+def _alike(record: Callable[[int], Recorder]) -> tuple[Recorder, Recorder]:
+    """A pass over few images and one over more, of the same calls; DiffersEachTime where there are none."""
+    # What a network only does in its first pass, such as filling a cache, is over in the second.
+    for _ in range(_ATTEMPTS):
+        small, large = record(_SMALL), record(_LARGE)
+        if [call.kind for call in small.calls] == [call.kind for call in large.calls]:
+            return small, large
+    raise DiffersEachTime
 
 
 def _repeated(inputs: Inputs, count: int) -> Inputs:
@@ -159,6 +186,11 @@ SIZE_QUERIES: set[Function] = {
 """Not counted as calls: stand-ins answer them, and an attention that has lost heads asks other ones."""
 
 
+def is_query(func: Function, args: tuple[Any, ...]) -> bool:
+    """Whether a call only asks what a tensor is like: its size, or a property that is no tensor itself."""
+    return func in SIZE_QUERIES or (call_name(func) == "__get__" and not isinstance(func(*args), Tensor))
+
+
 class Recorder(LayerTap):
     """Watches one forward pass."""
 
@@ -180,7 +212,7 @@ class Recorder(LayerTap):
         self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in SIZE_QUERIES:
+        if is_query(func, args):
             return func(*args, **kwargs)
         if (inside := opened(func, args, kwargs)) is not None:
             with self:

@@ -88,8 +88,9 @@ class _Work:
 
     def __init__(self, bench: Bench, network: nn.Module, kept: Kept, steps: int) -> None:
         self.bench, self.network, self.kept, self.steps = bench, network, kept, steps
-        self.layout = training_layout(network)
-        self.inputs = concatenate(bench.chunks).laid_out(self.layout)
+        inputs = concatenate(bench.chunks)
+        self.layout = training_layout(network, bench.model, inputs)
+        self.inputs = inputs.laid_out(self.layout)
         self.dense_trace = record_trace(bench.model, bench.graph.layers, self.inputs)
         self.trace = record_trace(network, bench.graph.layers, self.inputs)
 

@@ -15,6 +15,7 @@ from autoprune.components import Component
 from autoprune.data.inputs import Inputs, concatenate, fast_batches
 from autoprune.data.splits import random_order
 from autoprune.errors import DataError
+from autoprune.layout import layout_for
 from autoprune.registry import Registry
 from autoprune.searching.metric_scale import MetricScale
 
@@ -38,6 +39,7 @@ class LabelledMetric(Component, ABC):
         larger = whole if device.type == "cpu" else _merged(whole)
         self.batches = [part for inputs, labels in larger for part in _parts(inputs, labels)]
         self.images = sum(len(labels) for _, labels in self.batches)
+        self._layout: torch.memory_format | None = None
         if self.images == 0:
             raise DataError("the validation split needs at least one labelled image, got an empty loader.")
 
@@ -81,6 +83,7 @@ class LabelledMetric(Component, ABC):
         order, other = torch.tensor(self._order(labels)), copy.copy(self)
         inputs = concatenate(self.inputs).select(order).channels_last()
         other.batches = _parts(inputs, labels[order.to(labels.device)])
+        other._layout = None
         return other
 
     def _order(self, labels: Tensor) -> list[int]:
@@ -98,6 +101,8 @@ class LabelledMetric(Component, ABC):
     def observed(self, network: nn.Module, observe: Callable[[int, Any], None]) -> float:
         """The metric; `observe` sees each batch's number and the network's output on the way."""
         total: Tensor | None = None
+        if self._layout is None:
+            self._lay_out(layout_for(network, self.inputs[0]))
         for index, (inputs, labels) in enumerate(self.batches):
             output = inputs.call(network)
             observe(index, output)
@@ -105,6 +110,17 @@ class LabelledMetric(Component, ABC):
             total = part if total is None else total + part
         assert total is not None, "there is at least one image"
         return self.value(total)
+
+    def laid_out(self, layout: torch.memory_format) -> LabelledMetric:
+        """The same metric with its images in this order in memory; without it, in one that suits the first
+        network that is judged."""
+        other = copy.copy(self)
+        other._lay_out(layout)
+        return other
+
+    def _lay_out(self, layout: torch.memory_format) -> None:
+        self.batches = [(inputs.laid_out(layout), labels) for inputs, labels in self.batches]
+        self._layout = layout
 
     def _labelled(self, batch: Any, device: torch.device) -> Labelled:
         inputs, labels = labelled_pair(batch)
