@@ -98,6 +98,26 @@ class Unread(nn.Module):
         return self.head(y)
 
 
+class GroupNorms(nn.Module):
+    """As in a diffusion model: a residual stream of groups of channels, and a concatenation of two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 12, 3, padding=1), nn.GroupNorm(4, 12)
+        self.inner, self.inner_norm = nn.Conv2d(12, 9, 3, padding=1, bias=False), nn.GroupNorm(9, 9)
+        self.back, self.both = nn.Conv2d(9, 12, 3, padding=1), nn.GroupNorm(7, 21)
+        self.head = nn.Conv2d(21, 4, 1)
+        for norm in (self.norm, self.inner_norm, self.both):
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.uniform_(norm.bias, -0.5, 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = self.inner_norm(self.inner(F.silu(self.norm(x)))).relu()
+        x = x + self.back(y)
+        return self.head(self.both(torch.cat([x, y], 1)).relu()).mean((2, 3))
+
+
 class Recurrent(nn.Module):
     """torch asks more of an RNN's weights in the first pass after a copy than in later ones."""
 
@@ -184,6 +204,7 @@ def search(model: nn.Module, calibration: Any = IMAGES, **how: Any) -> autoprune
         (Attention(), {"embed": 12, "attention": 4, "attention.out_proj": 12}),
         (Unread(), {"stem": 8, "deep": 10, "aux": 6}),
         (Squeezed(), {"conv": 8}),
+        (GroupNorms(), {"stem": 4, "inner": 3}),
     ],
 )
 def test_every_group_is_found_and_searched(model: nn.Module, groups: dict[str, int]) -> None:
@@ -206,6 +227,27 @@ RESTORED: dict[str, dict[str, Any]] = {
     "casm": {"steps": 3, "batch": 16},
     "joint": {"steps": 2},
 }
+
+
+@pytest.mark.parametrize("method", RESTORED)
+def test_channels_that_a_group_norm_joins_go_together(method: str, tmp_path: Path) -> None:
+    model = GroupNorms().eval()
+    how = {"reconstruction": method, "reconstruction_options": RESTORED[method], "batch_removal": (1,)}
+    points = search(model, trials=6, **how).trials
+    graph = find_groups(model, (IMAGES[:1],))
+    for number, point in enumerate(points):
+        built = point.build()
+        for norm in (built.norm, built.inner_norm, built.both):
+            assert norm.num_channels == len(norm.weight)
+        assert built.norm.num_groups * 3 == built.norm.num_channels
+        save_plan(tmp_path / str(number), built, make_plan(model, graph, point, study="s"))
+        assert autoprune.load(GroupNorms(), tmp_path / str(number))(IMAGES).equal(built(IMAGES))
+    assert len({point.macs for point in points}) > 1
+
+
+def test_a_group_norm_without_weights_keeps_its_channels() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(4, 8, affine=False), nn.Conv2d(8, 4, 3))
+    assert find_groups(model.eval(), (IMAGES[:1],)).widths == {}
 
 
 @pytest.mark.parametrize("method", RESTORED)

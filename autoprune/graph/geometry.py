@@ -16,6 +16,10 @@ def update_attributes(module: nn.Module, original: nn.Module) -> None:
     elif isinstance(module, _NormBase):
         for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
             module.num_features = module.num_features if tensor is None else tensor.shape[0]
+    elif isinstance(module, nn.GroupNorm) and isinstance(original, nn.GroupNorm):
+        together = original.num_channels // original.num_groups
+        module.num_channels = module.weight.shape[0]
+        module.num_groups = module.num_channels // together
     elif isinstance(module, nn.PReLU):
         module.num_parameters = module.weight.numel()
 

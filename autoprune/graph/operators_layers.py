@@ -99,6 +99,20 @@ def batch_norm(call: Call) -> Value:
     return outputs[0] if len(outputs) == 1 and isinstance(call.node.meta["val"], Tensor) else list(outputs)
 
 
+def group_norm(call: Call) -> Value:
+    """Per-channel state along dimension 1; the channels that are normalised together go together."""
+    labels, weight = call.labels("input"), call.state_name(call.arg("weight"))
+    rows = labels.vector_along(1)
+    # Without a tensor of its own the module could not be told that it has fewer groups.
+    if rows is None or weight is None:
+        return call.give_up("normalises channels together")
+    together = rows.reshape(int(call.arg("num_groups")), -1)
+    call.unite(together[:, :1], together[:, 1:])
+    _follow(call, rows, weight, call.state_name(call.arg("bias")))
+    _meet_computed(call, rows, call.arg("bias"))
+    return labels
+
+
 def prelu(call: Call) -> Value:
     """One slope for all, or one per channel along dimension 1."""
     labels, slope = call.labels("self"), call.arg("weight")
@@ -212,6 +226,7 @@ LAYERS: dict[str, Rule] = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d", "convolution"), convolution),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), transposed_convolution),
     **dict.fromkeys(_NORMS, batch_norm),
+    "group_norm": group_norm,
     "linear": linear,
     "prelu": prelu,
 }

@@ -105,6 +105,5 @@ SPACE: dict[str, Rule] = {
     **dict.fromkeys(_UPSAMPLES, over(_spatial_dims)),
     **dict.fromkeys(_MIXING, mixing),
     **dict.fromkeys(names("layer_norm native_layer_norm rms_norm"), over(_normalised_dims)),
-    "group_norm": over(_all_but_batch),
     "native_group_norm": over(_all_but_batch),
 }

@@ -40,6 +40,8 @@ EXACT: list[tuple[nn.Module, list[int], tuple[Any, ...]]] = [
     (networks.FrozenNorm(), [8], ()),
     (networks.Roll(dim=3), [8], ()),
     (networks.Normed(nn.InstanceNorm2d(8, affine=True)), [8], ()),
+    (networks.Normed(nn.GroupNorm(2, 8)), [2], ()),
+    (networks.Normed(nn.GroupNorm(8, 8)), [8], ()),
 ]
 
 
@@ -51,7 +53,7 @@ def test_groups_are_found_and_exact(model: nn.Module, expected: list[int], args:
 
 
 FROZEN: list[tuple[nn.Module, str, str]] = [
-    (networks.Normed(nn.GroupNorm(2, 8)), "first", "aten.group_norm in 'norm' mixes channels"),
+    (networks.Normed(nn.GroupNorm(1, 8)), "first", "all channels are tied together"),
     (networks.Normed(nn.LayerNorm([8, 8, 8])), "first", "aten.layer_norm in 'norm' mixes channels"),
     (networks.Normed(nn.Softmax(1)), "first", "aten.softmax in 'norm' mixes channels"),
     (networks.Unknown(), "first", "aten.cdist in"),
