@@ -118,6 +118,26 @@ class GroupNorms(nn.Module):
         return self.head(self.both(torch.cat([x, y], 1)).relu()).mean((2, 3))
 
 
+class Products(nn.Module):
+    """A graph network and a low-rank adapter: products with parameters, and with a fixed matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+
+        def weight(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator) / 2
+
+        self.register_buffer("nodes", weight(64, 64).softmax(1))
+        self.first, self.bias = nn.Parameter(weight(3, 10)), nn.Parameter(weight(10))
+        self.down, self.up = nn.Parameter(weight(10, 4)), nn.Parameter(weight(4, 12))
+        self.linear, self.last = nn.Linear(10, 12), nn.Parameter(weight(12, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (self.nodes @ (x.flatten(2).mT @ self.first) + self.bias).relu().mean(1)
+        return torch.mm((self.linear(x) + x @ self.down @ self.up).relu(), self.last)
+
+
 class Recurrent(nn.Module):
     """torch asks more of an RNN's weights in the first pass after a copy than in later ones."""
 
@@ -205,6 +225,7 @@ def search(model: nn.Module, calibration: Any = IMAGES, **how: Any) -> autoprune
         (Unread(), {"stem": 8, "deep": 10, "aux": 6}),
         (Squeezed(), {"conv": 8}),
         (GroupNorms(), {"stem": 4, "inner": 3}),
+        (Products(), {"first": 10, "linear": 12, "down": 4}),
     ],
 )
 def test_every_group_is_found_and_searched(model: nn.Module, groups: dict[str, int]) -> None:
@@ -243,6 +264,22 @@ def test_channels_that_a_group_norm_joins_go_together(method: str, tmp_path: Pat
         save_plan(tmp_path / str(number), built, make_plan(model, graph, point, study="s"))
         assert autoprune.load(GroupNorms(), tmp_path / str(number))(IMAGES).equal(built(IMAGES))
     assert len({point.macs for point in points}) > 1
+
+
+@pytest.mark.parametrize("method", RESTORED)
+def test_products_with_parameters_are_sliced_and_layers_beside_them_restored(
+    method: str, tmp_path: Path
+) -> None:
+    model = Products().eval()
+    how = {"reconstruction": method, "reconstruction_options": RESTORED[method], "batch_removal": (1,)}
+    point = min(search(model, **how).trials, key=lambda point: point.macs)
+    built = point.build()
+    assert built.nodes.equal(model.nodes) and built.up.shape[0] == built.down.shape[1]
+    assert built.first.shape[1] == built.linear.in_features < 10
+    assert built.last.shape[0] == built.up.shape[1] == built.linear.out_features < 12
+    graph = find_groups(model, (IMAGES[:1],))
+    save_plan(tmp_path, built, make_plan(model, graph, point, study="s"), force=True)
+    assert autoprune.load(Products(), tmp_path)(IMAGES).equal(built(IMAGES))
 
 
 def test_a_group_norm_without_weights_keeps_its_channels() -> None:

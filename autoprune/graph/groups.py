@@ -87,11 +87,18 @@ class LayerKind(Enum):
     CONV = "convolution"
     CONV_TRANSPOSE = "transposed convolution"
     LINEAR = "linear"
+    PRODUCT = "product with a matrix"
+
+    @property
+    def inputs_first(self) -> bool:
+        """Whether dimension 0 of the weight runs over inputs and dimension 1 over outputs. What a forward
+        does with such a weight is not watched: the layer is sliced, but not refitted."""
+        return self in (LayerKind.CONV_TRANSPOSE, LayerKind.PRODUCT)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One weighted operator: a convolution or a linear map, in order of execution.
+    """One weighted operator: a convolution, a linear map or a product with a matrix, in order of execution.
 
     MACs of the layer are `weight.numel() * macs_per_weight` for one input, also when sliced.
     `norm` names a batch-norm module that alone reads the layer's output: it can absorb a bias.

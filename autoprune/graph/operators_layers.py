@@ -82,6 +82,18 @@ def linear(call: Call) -> Value:
     return Labels.along(call.shape, last, _produce(call, weight, 0, call.shape[last]))
 
 
+def matrix_product(call: Call, input: str, matrix: object) -> Value | None:
+    """A product of (..., I) with a weight (I, O); None where it is no weight, or channels run elsewhere."""
+    weight = call.state_name(matrix)
+    last = len(call.shape) - 1
+    columns = None if weight is None else _columns(call, input, last)
+    if weight is None or columns is None or call.trace.program.tensors[weight].ndim != 2:
+        return None
+    _record(call, LayerKind.PRODUCT, weight, 1, math.prod(call.shape[:-1]))
+    call.trace.attach(weight, 0, Role.CONSUMER, columns)
+    return Labels.along(call.shape, last, _produce(call, weight, 1, call.shape[last]))
+
+
 def batch_norm(call: Call) -> Value:
     """Per-channel state along dimension 1; labels pass."""
     labels = call.labels("input")
@@ -159,7 +171,7 @@ def _produce(call: Call, weight: str, dim: int, count: int) -> Tensor:
     """Fresh labels of a layer's output channels, shape (count,)."""
     rows = call.trace.ledger.fresh(count)
     call.trace.attach(weight, dim, Role.PRODUCER, rows)
-    bias = call.arg("bias")
+    bias = call.arguments.get("bias")
     if name := call.state_name(bias):
         call.trace.attach(name, 0, Role.PRODUCER, rows)
     _meet_computed(call, rows, bias)
@@ -195,7 +207,7 @@ def _record(call: Call, kind: LayerKind, weight: str, groups: int, places: int) 
         layers[weight] = replace(known, macs_per_weight=known.macs_per_weight + places, norm=None)
         return
     shape = tuple(call.trace.program.tensors[weight].shape)
-    bias = call.state_name(call.arg("bias"))
+    bias = call.state_name(call.arguments.get("bias"))
     layers[weight] = Layer(layer_name(weight), kind, weight, bias, shape, groups, places, _norm(call))
 
 

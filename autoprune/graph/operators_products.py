@@ -16,6 +16,7 @@ from torch import Tensor
 from autoprune.graph.call import Call, Rule
 from autoprune.graph.labels import CONSTANT, Labels
 from autoprune.graph.operators_elementwise import combine_spread
+from autoprune.graph.operators_layers import matrix_product
 from autoprune.graph.spread import narrowed, tied, varying
 from autoprune.graph.trace import One, Product, Value
 
@@ -103,13 +104,25 @@ def _record(call: Call, labels: Tensor, sizes: dict[str, int], letters: str, kno
 
 
 def matmul(call: Call) -> Value:
-    """matmul, bmm: (..., M, K) times (..., K, N)."""
-    left, right = call.raw("self"), call.raw("mat2" if "mat2" in call.arguments else "other")
+    """matmul, bmm, mm: (..., M, K) times (..., K, N), or times a weight (K, N)."""
+    name = "mat2" if "mat2" in call.arguments else "other"
+    if (found := matrix_product(call, "self", call.arg(name))) is not None:
+        return found
+    left, right = _left(call), call.raw(name)
     if left.ndim < 2 or right.ndim < 2:
         return call.give_up(_MIXES)
     batch = _letters(len(call.shape) - 2)
     factors = [(left, _last(batch, left.ndim - 2) + "mk"), (right, _last(batch, right.ndim - 2) + "kn")]
     return _or_give_up(call, product(call, factors, batch + "mn", call.shape))
+
+
+def _left(call: Call) -> One:
+    """Labels of the left factor; a matrix of the model's, such as a graph's adjacency, stays as it is."""
+    labels = call.raw("self")
+    if call.state_name(call.arg("self")) is None or labels.ndim != 2:
+        return labels
+    call.freeze(labels, _MIXES)
+    return Labels.uniform(tuple(labels.shape))
 
 
 def baddbmm(call: Call) -> Value:
@@ -182,6 +195,7 @@ def _last(letters: str, count: int) -> str:
 PRODUCTS: dict[str, Rule] = {
     "matmul": matmul,
     "bmm": matmul,
+    "mm": matmul,
     "baddbmm": baddbmm,
     "einsum": einsum,
     "scaled_dot_product_attention": attention,

@@ -96,7 +96,7 @@ _UPSAMPLES = [
         "bicubic2d trilinear3d bilinear2d_aa bicubic2d_aa"
     )
 ]
-_MIXING = names("mm addmm mv dot bilinear cdist outer multi_head_attention")
+_MIXING = names("addmm mv dot bilinear cdist outer multi_head_attention")
 
 SPACE: dict[str, Rule] = {
     **dict.fromkeys(_REDUCTIONS, reduction),

@@ -56,7 +56,7 @@ class Bench:
     @cached_property
     def targets(self) -> DenseTargets:
         """Dense outputs of every layer that a sequential reconstruction refits; one pass, then kept."""
-        layers = [layer for layer in self.graph.layers if layer.kind is not LayerKind.CONV_TRANSPOSE]
+        layers = [layer for layer in self.graph.layers if not layer.kind.inputs_first]
         layers = [layer for layer in layers if self.refits(layer)]
         return record_targets(self.model, layers, self.chunks, self.positions_per_image)
 
@@ -115,7 +115,7 @@ class Bench:
         return all(isinstance(tensor_of(self.model, name), nn.Parameter) for name in names)
 
     def loses_columns(self, layer: Layer, kept: Kept) -> bool:
-        dim = 0 if layer.kind is LayerKind.CONV_TRANSPOSE else 1
+        dim = 0 if layer.kind.inputs_first else 1
         return len(self._positions(layer, dim, kept)) < layer.shape[dim]
 
     def _positions(self, layer: Layer, dim: int, kept: Kept) -> Tensor:

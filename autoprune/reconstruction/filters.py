@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from autoprune.calibration.statistics import centred
 from autoprune.criteria.views import channel_rows, producer_weights
-from autoprune.graph.groups import ChannelGroup, Kept, Layer, LayerKind, Member, Role
+from autoprune.graph.groups import ChannelGroup, Kept, Layer, Member, Role
 from autoprune.linear_algebra import Factored
 from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
 from autoprune.reconstruction.expected import Expected, of_channels, of_filters
@@ -101,7 +101,7 @@ class _Takeovers:
             layer = self._layers[member.tensor]
             if not self._bench.refits(layer):
                 continue
-            corrects = expected.centred and centred(layer) and layer.kind is not LayerKind.CONV_TRANSPOSE
+            corrects = expected.centred and centred(layer) and not layer.kind.inputs_first
             replaced = coefficients(expected.second(corrects), stays, gone, self._bench.damping)
             if corrects:
                 self._correct(member, gone, expected.mean[gone] - replaced @ expected.mean[stays])

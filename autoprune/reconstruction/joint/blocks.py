@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from autoprune.graph.groups import ChannelGraph, Layer, LayerKind
+from autoprune.graph.groups import ChannelGraph, Layer
 from autoprune.reconstruction.casm.trace import Trace
 from autoprune.reconstruction.casm.windows import Target, Window
 
@@ -29,8 +29,8 @@ def blocks(graph: ChannelGraph, trace: Trace, targets: Sequence[Target]) -> list
 
 
 def fitted(layer: Layer) -> bool:
-    """Transposed convolutions are not refitted."""
-    return layer.kind is not LayerKind.CONV_TRANSPOSE
+    """Transposed convolutions and products with a matrix are not refitted."""
+    return not layer.kind.inputs_first
 
 
 def _chains(graph: ChannelGraph, trace: Trace, target_of: dict[str, Target]) -> Iterator[tuple[Layer, ...]]:
