@@ -138,6 +138,20 @@ class Products(nn.Module):
         return torch.mm((self.linear(x) + x @ self.down @ self.up).relu(), self.last)
 
 
+class Tied(nn.Module):
+    """The last layer's weight is the embedding's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(20, 12), nn.Linear(12, 20, bias=False)
+        self.up, self.down = nn.Linear(12, 24), nn.Linear(24, 12)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embedding((x.flatten(1) * 4).long() % 20)
+        return self.head(x + self.down(self.up(x).relu())).mean(1)
+
+
 class Recurrent(nn.Module):
     """torch asks more of an RNN's weights in the first pass after a copy than in later ones."""
 
@@ -280,6 +294,17 @@ def test_products_with_parameters_are_sliced_and_layers_beside_them_restored(
     graph = find_groups(model, (IMAGES[:1],))
     save_plan(tmp_path, built, make_plan(model, graph, point, study="s"), force=True)
     assert autoprune.load(Products(), tmp_path)(IMAGES).equal(built(IMAGES))
+
+
+@pytest.mark.parametrize("method", RESTORED)
+def test_a_weight_that_an_embedding_shares_stays_as_it_was(method: str) -> None:
+    model = Tied().eval()
+    how = {"reconstruction": method, "reconstruction_options": RESTORED[method]}
+    for point in search(model, **how).trials:
+        built = point.build()
+        assert built.head.weight is built.embedding.weight
+        assert built.embedding.weight.equal(model.embedding.weight)
+        assert not built.down.weight.equal(model.down.weight[:, : built.down.in_features])
 
 
 def test_a_group_norm_without_weights_keeps_its_channels() -> None:

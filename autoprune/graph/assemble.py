@@ -50,7 +50,7 @@ def assemble(trace: Trace, ignore: Sequence[str] = ()) -> ChannelGraph:
     attributes = find_attributes(trace, classes, groups, [atoms for _, atoms in found])
     frozen = _frozen(attachments, classes, unusable)
     frozen += [FrozenGroup(item.name, item.width, item.reason) for item in trace.dense_outputs]
-    return ChannelGraph(tuple(groups), tuple(frozen), tuple(trace.layers.values()), tuple(attributes))
+    return ChannelGraph(tuple(groups), tuple(frozen), tuple(trace.known_layers()), tuple(attributes))
 
 
 def _ignore(trace: Trace, attachments: list[Attachment], patterns: Sequence[str]) -> None:

@@ -140,6 +140,9 @@ def prelu(call: Call) -> Value:
     return labels
 
 
+_COMPUTED = "has a computed weight (remove_parametrizations or prune.remove make it a parameter)"
+
+
 def _columns(call: Call, name: str, dim: int) -> Tensor | None:
     """Labels of the input's channels, shape (in_channels,); None when they run along another dimension."""
     return call.labels_along(name, dim)
@@ -147,7 +150,7 @@ def _columns(call: Call, name: str, dim: int) -> Tensor | None:
 
 def _stay_dense(call: Call, dim: int, weight: str | None) -> Value:
     """Freeze what comes in, the layer's own tensors, and what goes out."""
-    why = "has a computed weight" if weight is None else "mixes places along which channels run"
+    why = _COMPUTED if weight is None else "mixes places along which channels run"
     for node in call.node.all_input_nodes:
         name = call.state_name(node)
         if name is not None:

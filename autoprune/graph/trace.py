@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor, fx
 
@@ -82,6 +82,11 @@ class Trace:
         if name not in self._free_state:
             self._free_state[name] = self.opened(_fresh_labels(self.program.tensors[name], self.ledger))
         return self._free_state[name]
+
+    def known_layers(self) -> Iterator[Layer]:
+        """In order of execution."""
+        for layer in self.layers.values():
+            yield replace(layer, alone=not {layer.weight, layer.bias} & self._free_state.keys())
 
     def opened(self, value: One) -> One:
         """The value, noted where labels vary along several dimensions: in the end along one."""

@@ -110,9 +110,10 @@ class Bench:
         return (channels.unsqueeze(-1) * taps + torch.arange(taps)).flatten()
 
     def refits(self, layer: Layer) -> bool:
-        """Whether it may get new weights: what is a buffer is fixed, and perhaps not even stored."""
+        """Whether it may get new weights: what is a buffer is fixed, and perhaps not even stored, and what
+        others read as well would change for them."""
         names = [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
-        return all(isinstance(tensor_of(self.model, name), nn.Parameter) for name in names)
+        return layer.alone and all(isinstance(tensor_of(self.model, name), nn.Parameter) for name in names)
 
     def loses_columns(self, layer: Layer, kept: Kept) -> bool:
         dim = 0 if layer.kind.inputs_first else 1

@@ -72,8 +72,8 @@ def _nearest_producer(graph: ChannelGraph, trace: Trace, layer: Layer) -> Layer 
 
 
 def parameters_of(network: nn.Module, layers: Sequence[Layer]) -> list[nn.Parameter]:
-    """Weights, biases and norms of the layers, each once; what is a buffer is not trained."""
-    names = [name for layer in layers for name in _names(network, layer)]
+    """Weights, biases and norms of the layers, each once; what is a buffer or shared is not trained."""
+    names = [name for layer in layers if layer.alone for name in _names(network, layer)]
     found = [tensor_of(network, name) for name in dict.fromkeys(names)]
     return [tensor for tensor in found if isinstance(tensor, nn.Parameter)]
 
