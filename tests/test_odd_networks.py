@@ -152,6 +152,21 @@ class Tied(nn.Module):
         return self.head(x + self.down(self.up(x).relu())).mean(1)
 
 
+class Decoding(nn.Module):
+    """Weights that are read once as they are and once transposed, in either order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix, self.inner = nn.Parameter(torch.randn(8, 6) / 2), nn.Linear(8, 6)
+        self.first, self.middle, self.last = nn.Linear(64, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x.flatten(2)).relu()
+        x = F.linear((x @ self.matrix).tanh(), self.matrix)
+        x = self.middle(x).relu()
+        return self.last(self.inner(x).tanh() @ self.inner.weight).mean(1)
+
+
 class Recurrent(nn.Module):
     """torch asks more of an RNN's weights in the first pass after a copy than in later ones."""
 
@@ -305,6 +320,17 @@ def test_a_weight_that_an_embedding_shares_stays_as_it_was(method: str) -> None:
         assert built.head.weight is built.embedding.weight
         assert built.embedding.weight.equal(model.embedding.weight)
         assert not built.down.weight.equal(model.down.weight[:, : built.down.in_features])
+
+
+@pytest.mark.parametrize("method", RESTORED)
+def test_weights_of_two_kinds_of_layers_are_sliced_and_not_refitted(method: str) -> None:
+    model = Decoding().eval()
+    how = {"reconstruction": method, "reconstruction_options": RESTORED[method], "batch_removal": (1,)}
+    for point in search(model, **how).trials:
+        built, kept = point.build(), point.kept
+        assert built.matrix.equal(model.matrix[kept["first"]])
+        assert built.inner.weight.equal(model.inner.weight[:, kept["middle"]])
+        assert count_macs(built, (IMAGES[:1],)) == point.macs
 
 
 def test_a_group_norm_without_weights_keeps_its_channels() -> None:

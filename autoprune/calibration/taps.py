@@ -84,7 +84,8 @@ class LayerTap(TorchFunctionMode):
         # A fixed filter is a buffer.
         state |= dict(model.named_buffers(remove_duplicate=False))
         # The parameter itself is kept beside its id, so that the id cannot be reused meanwhile.
-        self._layers = {id(state[layer.weight]): (state[layer.weight], layer) for layer in layers}
+        watched = [(state[layer.weight], layer) for layer in layers if not layer.kind.inputs_first]
+        self._layers = {id(weight): (weight, layer) for weight, layer in watched}
         self._handler = handler
 
     def __torch_function__(

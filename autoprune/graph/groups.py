@@ -102,7 +102,7 @@ class Layer:
 
     MACs of the layer are `weight.numel() * macs_per_weight` for one input, also when sliced.
     `norm` names a batch-norm module that alone reads the layer's output: it can absorb a bias.
-    `alone`: no other operator reads its weight or bias, as an embedding that is tied to it does.
+    `alone`: no operator of another kind reads its weight or bias, as an embedding that is tied to it does.
     """
 
     name: str

@@ -207,7 +207,8 @@ def _record(call: Call, kind: LayerKind, weight: str, groups: int, places: int) 
     layers = call.trace.layers
     if weight in layers:
         known = layers[weight]
-        layers[weight] = replace(known, macs_per_weight=known.macs_per_weight + places, norm=None)
+        alone, places = known.kind is kind, known.macs_per_weight + places
+        layers[weight] = replace(known, macs_per_weight=places, norm=None, alone=alone and known.alone)
         return
     shape = tuple(call.trace.program.tensors[weight].shape)
     bias = call.state_name(call.arguments.get("bias"))

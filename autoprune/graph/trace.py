@@ -86,7 +86,8 @@ class Trace:
     def known_layers(self) -> Iterator[Layer]:
         """In order of execution."""
         for layer in self.layers.values():
-            yield replace(layer, alone=not {layer.weight, layer.bias} & self._free_state.keys())
+            elsewhere = {layer.weight, layer.bias} & self._free_state.keys()
+            yield replace(layer, alone=layer.alone and not elsewhere)
 
     def opened(self, value: One) -> One:
         """The value, noted where labels vary along several dimensions: in the end along one."""
