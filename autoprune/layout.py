@@ -22,12 +22,12 @@ def layout_for(network: nn.Module, inputs: Inputs) -> torch.memory_format:
     """Channels last, which convolutions are fastest in; contiguous where the network fails on that.
 
     A `view` that joins the channels and the pixels of an image needs them in the order of their dimensions.
-    Tried on the first of the inputs; of a network and its candidates on the dense one, for with one channel
-    left every order is right.
+    Tried on two of the inputs, for a view may join images too; of a network and its candidates on the dense
+    one, for with one channel left every order is right.
     """
     # What else is wrong shows where the network is run in earnest.
     with suppress(Exception), evaluation_mode(network):
-        inputs.take(1).laid_out(torch.channels_last).call(network)
+        inputs.take(2).laid_out(torch.channels_last).call(network)
         return torch.channels_last
     return torch.contiguous_format
 

@@ -98,6 +98,36 @@ class Unread(nn.Module):
         return self.head(y)
 
 
+class Penalties(nn.Module):
+    """Computes losses in its forward and drops them: of activations, of weights, of pairs of channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.deep, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 10, 3), nn.Linear(10, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        y = self.deep(x).relu()
+        flat, weight = y.flatten(2), self.deep.weight.flatten(1)
+        torch.stack([x.square().mean(), y.abs().mean(), (flat @ flat.mT).square().mean()]).sum()
+        (weight @ weight.mT - torch.eye(len(weight))).norm() + sum(
+            p.square().sum() for p in self.parameters()
+        )
+        (x.square().mean(1)[:, 1:-1, 1:-1] - y.square().mean(1)).abs().sum()
+        return self.head(y.mean((2, 3)))
+
+
+class Maps(Attention):
+    """Combines the maps of two attentions, and does not read that."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x.flatten(2).mT)
+        y, first = self.attention(x, x, x)
+        y, second = self.attention(y, y, y)
+        (second @ first).mean()
+        return self.head(y.mean(1))
+
+
 class GroupNorms(nn.Module):
     """As in a diffusion model: a residual stream of groups of channels, and a concatenation of two."""
 
@@ -251,6 +281,7 @@ def search(model: nn.Module, calibration: Any = IMAGES, **how: Any) -> autoprune
         (Filters(), {"bank": 8, "conv": 10, "mixed": 6}),
         (Backbone(False), {"first": 8, "second": 10}),
         (Attention(), {"embed": 12, "attention": 4, "attention.out_proj": 12}),
+        (Maps(), {"embed": 12, "attention": 4}),
         (Unread(), {"stem": 8, "deep": 10, "aux": 6}),
         (Squeezed(), {"conv": 8}),
         (GroupNorms(), {"stem": 4, "inner": 3}),
@@ -264,6 +295,13 @@ def test_every_group_is_found_and_searched(model: nn.Module, groups: dict[str, i
     assert len(front.trials) == 3
     point = min(front.trials, key=lambda point: point.macs)
     assert count_macs(point.build(), (IMAGES[:1],)) == point.macs < front.dense.macs
+
+
+def test_losses_that_are_dropped_restrict_nothing() -> None:
+    model = Penalties().eval()
+    assert find_groups(model, (IMAGES[:1],)).widths == {"stem": 8, "deep": 10}
+    for point in search(model).trials:
+        assert point.build()(IMAGES).shape == (48, 4)
 
 
 def test_layers_with_gradients_of_their_own_are_found() -> None:
@@ -320,6 +358,16 @@ def test_a_weight_that_an_embedding_shares_stays_as_it_was(method: str) -> None:
         assert built.head.weight is built.embedding.weight
         assert built.embedding.weight.equal(model.embedding.weight)
         assert not built.down.weight.equal(model.down.weight[:, : built.down.in_features])
+
+
+@pytest.mark.parametrize("method", RESTORED)
+def test_a_bias_that_a_norm_shares_stays_as_it_was(method: str) -> None:
+    first, second, norm = nn.Linear(192, 12), nn.Linear(12, 8), nn.BatchNorm1d(8)
+    norm.bias = second.bias
+    model = nn.Sequential(nn.Flatten(), first, nn.ReLU(), second, nn.ReLU(), norm, nn.Linear(8, 4)).eval()
+    for point in search(model, reconstruction=method, reconstruction_options=RESTORED[method]).trials:
+        built, kept = point.build(), point.kept["3"]
+        assert built[3].bias is built[5].bias and built[3].bias.equal(model[3].bias[kept])
 
 
 @pytest.mark.parametrize("method", RESTORED)

@@ -115,11 +115,8 @@ def _hint(error: Exception) -> str:
 
 
 def _joins(node: fx.Node) -> bool:
-    """Whether its inputs have to fit each other, as a layer's weight and input or two terms of a sum have.
-
-    It then restricts its inputs though nobody reads what it gives: it runs all the same. What reads one
-    tensor alone, such as the mean of the weights that attention gives back, restricts nobody.
-    """
+    """Whether its inputs have to fit each other, as a layer's weight and input or two terms of a sum have:
+    it runs though nobody reads what it gives."""
     return len(node.all_input_nodes) > 1
 
 

@@ -32,8 +32,10 @@ def find_groups(
 
 def walk(program: Program) -> Trace:
     """Visit every node in order of execution and note labels, layers and freezes."""
-    trace = Trace(program)
+    trace, live = Trace(program), _live(program.graph)
     for node in program.graph.nodes:
+        # What nobody reads runs all the same: sizes have to fit there, and channels may mix.
+        trace.ledger.lenient = node not in live
         if node.op == "placeholder":
             _place(node, trace)
         elif node.op == "call_function":
@@ -42,8 +44,21 @@ def walk(program: Program) -> Trace:
             trace.values[node] = Call(node, trace).constants()
         elif node.op == "output":
             _freeze_outputs(node, trace)
+    trace.ledger.lenient = False
     trace.close()
     return trace
+
+
+def _live(graph: fx.Graph) -> set[fx.Node]:
+    """Nodes that the output depends on, or what is written in place."""
+    found: set[fx.Node] = set()
+    waiting = [node for node in graph.nodes if node.op == "output" or node.is_impure()]
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += node.all_input_nodes
+    return found
 
 
 def _place(node: fx.Node, trace: Trace) -> None:

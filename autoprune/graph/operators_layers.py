@@ -176,14 +176,18 @@ def _produce(call: Call, weight: str, dim: int, count: int) -> Tensor:
     call.trace.attach(weight, dim, Role.PRODUCER, rows)
     bias = call.arguments.get("bias")
     if name := call.state_name(bias):
+        call.trace.readers[name].add(weight)
         call.trace.attach(name, 0, Role.PRODUCER, rows)
     _meet_computed(call, rows, bias)
     return rows
 
 
 def _follow(call: Call, rows: Tensor, *names: str | None) -> None:
+    weight = call.state_name(call.arg("weight"))
+    reader = weight if weight in call.trace.layers else call.operator
     for name in names:
         if name is not None:
+            call.trace.readers[name].add(reader)
             call.trace.attach(name, 0, Role.FOLLOWER, rows)
 
 

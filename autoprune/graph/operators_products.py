@@ -58,10 +58,12 @@ def product(call: Call, factors: list[tuple[One, str]], output: str, shape: tupl
     letters = _channel_letters(known, moving, output)
     if not letters:
         return None
+    mixed = [factor for factor in moving if not set(letters) <= set(factor.letters)]
+    if mixed and call.trace.ledger.lenient:
+        return None
     vectors = [_bound(call, factor, letters) for factor in moving if set(factor.letters) & set(letters)]
-    for factor in moving:
-        if not set(letters) <= set(factor.letters):
-            call.freeze(factor.labels, "multiplies all channels by it")
+    for factor in mixed:
+        call.freeze(factor.labels, "multiplies all channels by it")
     first = vectors[0]
     for other in vectors[1:]:
         call.unite(first, other)

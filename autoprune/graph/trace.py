@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -64,6 +65,8 @@ class Trace:
         self.attachments: dict[tuple[str, int], Attachment] = {}
         self.layers: dict[str, Layer] = {}
         self.dense_outputs: list[DenseOutput] = []
+        # Weights of the layers, and operators of another kind, that read a state tensor beside a weight.
+        self.readers: dict[str, set[str]] = defaultdict(set)
         self._free_state: dict[str, One] = {}
         self.spreads: list[Spread] = []
         self.products: list[Product] = []
@@ -79,6 +82,8 @@ class Trace:
 
     def state_labels(self, name: str) -> One:
         """Fresh labels of a state tensor used outside a layer; of a large one, along its widest dimension."""
+        if self.ledger.lenient:
+            return Labels.uniform(tuple(self.program.tensors[name].shape))
         if name not in self._free_state:
             self._free_state[name] = self.opened(_fresh_labels(self.program.tensors[name], self.ledger))
         return self._free_state[name]
@@ -86,12 +91,13 @@ class Trace:
     def known_layers(self) -> Iterator[Layer]:
         """In order of execution."""
         for layer in self.layers.values():
+            readers = self.readers[layer.weight] | self.readers[layer.bias or ""] | {layer.weight}
             elsewhere = {layer.weight, layer.bias} & self._free_state.keys()
-            yield replace(layer, alone=layer.alone and not elsewhere)
+            yield replace(layer, alone=layer.alone and len(readers) == 1 and not elsewhere)
 
     def opened(self, value: One) -> One:
         """The value, noted where labels vary along several dimensions: in the end along one."""
-        if isinstance(value, Spread):
+        if isinstance(value, Spread) and not self.ledger.lenient:
             self.spreads.append(value)
         return value
 

@@ -90,6 +90,38 @@ def test_what_breaks_at_few_channels_alone_is_found_and_nothing_else_blamed(
     assert "differ by" in reasons(graph)["a"]
 
 
+def test_what_must_be_of_one_size_is_not_so_by_chance() -> None:
+    class Stacked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 10, 3), nn.Conv2d(3, 10, 3)
+            self.heads = nn.ModuleList([nn.Conv2d(10, 4, 1), nn.Conv2d(10, 4, 1)])
+
+        def forward(self, x: Tensor) -> Tensor:
+            a, b = self.a(x).relu(), self.b(x).relu()
+            torch.stack([a, b])
+            both: Tensor = self.heads[0](a) + self.heads[1](b)
+            return both
+
+    graph = verified_graph(Stacked().eval(), (image(),))
+    assert not graph.groups and "stack expects each tensor" in reasons(graph)["a"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_no_number_in_the_masked_network_either_is_no_error(seed: int) -> None:
+    class Normalised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 12), nn.Linear(12, 6, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.b(self.a(x.flatten(1)[:, :8]).relu())
+            return x / x.norm(dim=-1, keepdim=True)
+
+    torch.manual_seed(seed)
+    assert widths(verified_graph(Normalised().eval(), (image(),))) == [12]
+
+
 def test_zero_initialised_scales_do_not_hide_an_error() -> None:
     model = networks.Residual().eval()
     nn.init.zeros_(model.second.weight)
