@@ -55,6 +55,20 @@ def test_contiguous_where_a_view_needs_that() -> None:
     assert training_layout(Viewed(1), Viewed(), IMAGES) is torch.contiguous_format
 
 
+def test_contiguous_where_a_view_joins_images_and_channels() -> None:
+    class Folded(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.view(-1, 1, *x.shape[2:])
+
+    assert layout_for(Folded(), IMAGES) is torch.contiguous_format
+
+
+def test_a_narrow_student_does_not_choose_the_layout_for_its_teacher() -> None:
+    objective = Objective(TrainingConfig(distillation=0.5), none, torch.device("cpu"), Viewed().eval())
+    loss, images = objective(Viewed(1), (IMAGES, torch.zeros(4, dtype=torch.long)), 4.0)
+    assert images == 4 and bool(loss.isfinite())
+
+
 def test_trying_a_layout_leaves_the_mode_and_the_statistics_of_a_network() -> None:
     network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6)).train()
     layout_for(network, IMAGES)

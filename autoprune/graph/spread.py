@@ -83,7 +83,7 @@ def tied(labels: Tensor, dims: Collection[int], ledger: Ledger, reason: str) -> 
     shape = labels.shape
     for dim in dims:
         first = labels.narrow(dim, 0, 1)
-        if labels.stride(dim) != 0 and labels.size(dim) > 1 and not ledger.lenient:
+        if labels.stride(dim) != 0 and labels.size(dim) > 1:
             ledger.unite(first, labels, reason)
         labels = first
     return labels.expand(shape)

@@ -24,7 +24,6 @@ from autoprune.graph.groups import Layer
 from autoprune.graph.multi_head import opened
 
 _SMALL, _LARGE = 2, 3
-_ATTEMPTS = 2
 ACTIVATIONS: tuple[Function, ...] = (
     F.relu,
     F.relu6,
@@ -119,25 +118,20 @@ class Trace:
 
 
 def record_trace(model: nn.Module, layers: Iterable[Layer], inputs: Inputs) -> Trace:
-    """Two forward passes of `model`, which stays as it is; `inputs` has at least one image."""
+    """Two forward passes of `model`, which stays as it is; `inputs` has at least one image.
+
+    DiffersEachTime where the passes do not make the same calls.
+    """
     layers = list(layers)
-    small, large = _alike(lambda count: _record(model, layers, _repeated(inputs, count)))
+    small, large = (_record(model, layers, _repeated(inputs, count)) for count in (_SMALL, _LARGE))
+    if [call.kind for call in small.calls] != [call.kind for call in large.calls]:
+        raise DiffersEachTime
     growth: dict[int, tuple[int, ...]] = {}
     for one, other in zip(small.calls, large.calls, strict=True):
         for a, b in zip(one.writes, other.writes, strict=True):
             growth.setdefault(a.key, tuple(y - x for x, y in zip(a.shape, b.shape, strict=True)))
     twice = frozenset(name for name, count in small.counts.items() if count > 1)
     return Trace(small.calls, small.layers, twice, small.features, growth)
-
-
-def _alike(record: Callable[[int], Recorder]) -> tuple[Recorder, Recorder]:
-    """A pass over few images and one over more, of the same calls; DiffersEachTime where there are none."""
-    # What a network only does in its first pass, such as filling a cache, is over in the second.
-    for _ in range(_ATTEMPTS):
-        small, large = record(_SMALL), record(_LARGE)
-        if [call.kind for call in small.calls] == [call.kind for call in large.calls]:
-            return small, large
-    raise DiffersEachTime
 
 
 def _repeated(inputs: Inputs, count: int) -> Inputs:
