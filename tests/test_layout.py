@@ -11,6 +11,7 @@ from autoprune.config import TrainingConfig
 from autoprune.data.inputs import Inputs
 from autoprune.layout import layout_for, training_layout
 from autoprune.searching.metrics import Accuracy
+from autoprune.searching.options import Task
 from autoprune.training.augmentation import none
 from autoprune.training.objective import Objective
 
@@ -53,6 +54,23 @@ def test_contiguous_where_a_view_needs_that() -> None:
     # With one channel every order is right, and says nothing of the wider ones.
     assert layout_for(Viewed(1), IMAGES) is torch.channels_last
     assert training_layout(Viewed(1), Viewed(), IMAGES) is torch.contiguous_format
+
+
+def test_a_task_is_laid_out_for_its_dense_network_before_any_candidate_is_judged() -> None:
+    images, labels = torch.randn(8, 3, 8, 8), torch.arange(8) % 4
+    metric = Accuracy([(images, labels)], torch.device("cpu"))
+    given = Task(
+        name="views",
+        model=Viewed().eval(),
+        chunks=[Inputs((images,)).channels_last()],
+        probe=metric.inputs,
+        metric=metric,
+        fingerprints={},
+    ).laid_out()
+    assert given.metric(Viewed(1).eval()) >= 0 and given.metric(given.model) >= 0
+    assert isinstance(given.metric, Accuracy)
+    for inputs in (*given.chunks, *given.probe, *given.metric.inputs):
+        assert inputs.args[0].is_contiguous()
 
 
 def test_contiguous_where_a_view_joins_images_and_channels() -> None:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import prune
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import TensorDataset
 
 import autoprune
@@ -382,6 +383,22 @@ def test_weights_of_two_kinds_of_layers_are_sliced_and_not_refitted(method: str)
         assert count_macs(built, (IMAGES[:1],)) == point.macs
 
 
+def test_a_matrix_on_the_left_keeps_what_it_is_added_to() -> None:
+    class Mixing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.head = nn.Linear(3, 64), nn.Linear(64, 4)
+            self.matrix = nn.Parameter(torch.randn(64, 64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x.flatten(2).mT) + self.matrix
+            return self.head((self.matrix @ x).mean(1))
+
+    graph = find_groups(Mixing().eval(), (IMAGES[:1],))
+    reasons = {frozen.name: frozen.reason for frozen in graph.frozen}
+    assert not graph.groups and "mixes channels" in reasons["first"]
+
+
 def test_a_group_norm_without_weights_keeps_its_channels() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(4, 8, affine=False), nn.Conv2d(8, 4, 3))
     assert find_groups(model.eval(), (IMAGES[:1],)).widths == {}
@@ -415,6 +432,17 @@ def test_passes_that_all_differ_are_refused_in_words(method: str) -> None:
     with pytest.raises(ModelError, match=r"does not run the same functions each time.*'sequential'"):
         search(Rows().eval(), **how)
     assert len(search(Rows().eval()).trials) == 3
+
+
+@pytest.mark.parametrize("method", ["casm", "joint"])
+def test_a_checkpointed_forward_is_refused_in_words(method: str) -> None:
+    class Checkpointed(Filters):
+        def forward(self, x: Tensor) -> Tensor:
+            return checkpoint(super().forward, x, use_reentrant=False)
+
+    how = {"reconstruction": method, "reconstruction_options": RESTORED[method]}
+    with pytest.raises(ModelError, match=r"checkpointed.*'sequential'"):
+        search(Checkpointed().eval(), **how)
 
 
 def test_an_output_without_rows_is_refused_with_a_hint() -> None:

@@ -18,10 +18,10 @@ from torch.export.graph_signature import InputKind
 from autoprune.errors import ModelError
 from autoprune.graph.remembered import head_sizes
 
-MISSING = (
+_MISSING = (
     "A vector of integers beside another input is taken for labels and left out: name the inputs, in a dict."
 )
-"""Where a required argument is missing."""
+"""What may be wrong where a forward lacks an argument."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] |
 
 def _hint(error: Exception) -> str:
     missing = isinstance(error, TypeError) and "missing" in str(error)
-    return f" {MISSING}" if missing else ""
+    return f" {_MISSING}" if missing else ""
 
 
 def _joins(node: fx.Node) -> bool:

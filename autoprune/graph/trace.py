@@ -65,7 +65,7 @@ class Trace:
         self.attachments: dict[tuple[str, int], Attachment] = {}
         self.layers: dict[str, Layer] = {}
         self.dense_outputs: list[DenseOutput] = []
-        # Weights of the layers, and operators of another kind, that read a state tensor beside a weight.
+        # Who reads a state tensor: layers by the names of their weights, other operators by their own.
         self.readers: dict[str, set[str]] = defaultdict(set)
         self._free_state: dict[str, One] = {}
         self.spreads: list[Spread] = []

@@ -14,7 +14,6 @@ from autoprune.calibration.statistics import OnDemand, Statistics, calibrate
 from autoprune.data.inputs import Inputs, concatenate, fast_batches
 from autoprune.graph import ChannelGraph
 from autoprune.graph.groups import Layer
-from autoprune.layout import layout_for
 from autoprune.progress import Progress
 from autoprune.reconstruction import Bench
 from autoprune.reconstruction.base import POSITIONS_PER_IMAGE
@@ -96,5 +95,4 @@ def rechunked(chunks: Sequence[Inputs], model: nn.Module) -> list[Inputs]:
     if count > 1 and not interleaves(model, whole.take(1), whole.slice(whole.size - 1, whole.size)):
         count = 1
     edges = [round(whole.size * i / count) for i in range(count + 1)]
-    layout = layout_for(model, whole)
-    return [whole.slice(start, stop).laid_out(layout) for start, stop in pairwise(edges)]
+    return [whole.slice(start, stop) for start, stop in pairwise(edges)]

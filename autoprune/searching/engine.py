@@ -23,7 +23,6 @@ from autoprune.graph.patterns import caps_of, check_patterns
 from autoprune.latency import Timer, Timing
 from autoprune.latency.shapes import LayerShapes
 from autoprune.latency.table import LatencyModel, Table
-from autoprune.layout import layout_for
 from autoprune.progress import Progress, Silent
 from autoprune.reconstruction import Bench, Reconstruction, reconstructions
 from autoprune.searching.calibrating import Calibration, rechunked
@@ -68,11 +67,7 @@ class Engine:
     ) -> None:
         options.check_names()
         _check_labels(options.strategy, task.metric)
-        chunks = rechunked(task.chunks, task.model)
-        layout = layout_for(task.model, chunks[0])
-        probe = [inputs.laid_out(layout) for inputs in task.probe]
-        metric = task.metric.laid_out(layout) if isinstance(task.metric, LabelledMetric) else task.metric
-        self.task = replace(task, chunks=chunks, probe=probe, metric=metric)
+        self.task = replace(task, chunks=rechunked(task.chunks, task.model)).laid_out()
         self.options, self.progress = options, progress or Silent()
         self._make_timing = make_timing
         self.artifacts = artifacts or artifacts_of(storage)

@@ -22,7 +22,7 @@ from autoprune.searching.options import Task
 from autoprune.searching.outputs import OutputError
 from autoprune.searching.profile import MEASURED_SHARES
 
-Limit = TypeVar("Limit")
+Setting = TypeVar("Setting")
 
 PROFILE_FORWARDS = {"cpu": 5_120, "cuda": 20_480}
 """Images that the profile's output errors may cost in all: with many groups each is measured on fewer, so
@@ -37,18 +37,20 @@ RUNG_IMAGES = 1_024
 """Calibration images on which the rung below the measurement restores at most: on ResNet-20 it then ranks
 random candidates much as their measured accuracy does (studies/LOG.md, 2026-11-27)."""
 RUNG_SAMPLES = 2**14
-"""Output positions of all of them together that a layer is fitted on there, or `RUNG_POSITIONS` of each: of
-equal cost, more images with fewer positions rank better."""
+"""Output positions that a layer is fitted on there, those of all images together: at equal cost more images
+with fewer positions rank better (studies/LOG.md, 2026-11-27)."""
 RUNG_POSITIONS = 16
+"""But at least so many of each image."""
 RUNG_MACS = 2e11
-"""What their dense pass may cost where it is more than the least share of the images."""
+"""What a dense pass over the images of that rung may cost, in MACs, before it takes the least share of them:
+1,024 images through CIFAR's ResNet-56 are 1.3e11, 125 of ImageNet through ResNet-18 2.3e11."""
 RUNG_SHARES = {"cpu": (8, 2), "cuda": (4, 2)}
 """That rung takes at least one in so many of the calibration images where their passes are dear, and at most
 where they are cheap. On a GPU most of what a small pass costs does not depend on the number of images."""
 JUDGED_PER_RESTORED = 8
 """Validation images that judge such a candidate for one that restores it: a pass is cheap."""
 JUDGED_IMAGES = 2_048
-"""They are no more than that."""
+"""But at most so many."""
 LEAST_RUNG_IMAGES = 32
 """With fewer images the profile restores independently, on the second moments of all images."""
 TRIAL_IMAGES = 1_000
@@ -149,5 +151,5 @@ class Ladder:
     def _measurements(self) -> int:
         return len(MEASURED_SHARES) * len(self.bench.graph.groups)
 
-    def _of_device(self, limits: Mapping[str, Limit]) -> Limit:
-        return limits.get(self.task.device.type, limits["cpu"])
+    def _of_device(self, settings: Mapping[str, Setting]) -> Setting:
+        return settings.get(self.task.device.type, settings["cpu"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from autoprune.config import TrainingConfig
 from autoprune.criteria import criteria
 from autoprune.data.inputs import Inputs
 from autoprune.errors import ConfigError, unknown_name
+from autoprune.layout import layout_for
 from autoprune.reconstruction import reconstructions
 from autoprune.searching.evaluator import Metric
 from autoprune.searching.metric_scale import ACCURACY
@@ -134,6 +135,13 @@ class Task:
         in the studies of the time before there were others, or a function that judges whole networks."""
         judged = isinstance(self.metric, LabelledMetric) and self.metric.scale != ACCURACY
         return {**self.fingerprints, **({"metric": scale_of(self.metric).name} if judged else {})}
+
+    def laid_out(self) -> Task:
+        """The same task with its images in the order in memory that suits the model."""
+        layout, metric = layout_for(self.model, self.chunks[0]), self.metric
+        chunks, probe = ([inputs.laid_out(layout) for inputs in part] for part in (self.chunks, self.probe))
+        metric = metric.laid_out(layout) if isinstance(metric, LabelledMetric) else metric
+        return replace(self, chunks=chunks, probe=probe, metric=metric)
 
     @property
     def device(self) -> torch.device:

@@ -15,8 +15,10 @@ from autoprune.reconstruction import Sequential
 from autoprune.reconstruction.remembering import RememberingIndependent
 from autoprune.reconstruction.sequential import NEAR
 from autoprune.searching import attributes as attr
+from autoprune.searching import ladder
 from autoprune.searching.engine import Engine
 from autoprune.searching.ladder import RUNG_IMAGES
+from autoprune.searching.metrics import Accuracy
 from autoprune.searching.strategies.base import ADDITIVE, LOSS_ON_FEW, ON_FEW, OnFew, spread_out
 from autoprune.searching.strategies.knapsack import IN_LINE_SD
 from autoprune.searching.study import finished
@@ -105,10 +107,19 @@ def test_the_more_images_a_rung_has_the_fewer_positions_it_looks_at(make_engine:
     chunks = [Inputs((torch.randn(2_100, 3, 6, 6),))]
     engine = make_engine("residual")
     engine = Engine(replace(engine.task, chunks=chunks), engine.options)
-    benches = {images: engine.ladder.on_few(images).bench for images in (48, 700, 1_024)}
+    benches = {images: engine.ladder.on_few(images).bench for images in (48, 700, 1_024, 2_000)}
     positions = {images: bench.positions_per_image for images, bench in benches.items()}
-    assert positions == {48: 32, 700: 23, 1_024: 16}
+    assert positions == {48: 32, 700: 23, 1_024: 16, 2_000: 16}
     assert sum(chunk.size for chunk in engine.rung.bench.chunks) == RUNG_IMAGES
+
+
+def test_a_rung_judges_on_no_more_images_than_it_may(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine("residual")
+    monkeypatch.setattr(ladder, "JUDGED_IMAGES", 10)
+    metric = engine.ladder.below().metric
+    assert isinstance(metric, Accuracy) and metric.images == 10
 
 
 def test_a_profile_restores_as_the_study_does_where_that_is_affordable(make_engine: MakeEngine) -> None:
