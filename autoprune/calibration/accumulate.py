@@ -8,10 +8,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from autoprune.calibration.call import LayerCall
 from autoprune.calibration.columns import Grid, natural_order, raw_columns
 from autoprune.calibration.moments import Moments
-from autoprune.calibration.taps import LayerCall
-from autoprune.graph.groups import LayerKind
 from autoprune.memory import Limit
 
 PATCHES = Limit(cpu=32_000_000, gpu=1_024_000_000, parts=70)
@@ -46,7 +45,7 @@ def column_parts(call: LayerCall, grid: Grid) -> Iterator[Tensor]:
 
 def _parts(call: LayerCall, grid: Grid) -> Iterator[LayerCall]:
     images = call.input.shape[0]
-    if call.layer.kind is LayerKind.LINEAR:
+    if call.layer.kind.channels_last:
         per_image = math.prod(call.input.shape[1:])
     else:
         reused = call.taps / math.prod(grid.steps)

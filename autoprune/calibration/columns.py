@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from autoprune.calibration.taps import LayerCall
-from autoprune.graph.groups import LayerKind
+from autoprune.calibration.call import LayerCall
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,20 @@ class Grid:
         step = self.steps[dim] if dim < len(self.steps) else 1
         start = (self.offset // math.prod(self.steps[:dim]) + step // 2) % step
         return slice(start if start < size else 0, size, step)
+
+
+def steps_of(call: LayerCall, output: Tensor, limit: int | None) -> tuple[int, ...]:
+    """Steps of a grid over the call's output that leave nearly `limit` positions of one image, or more.
+
+    Where positions take turns, as those of a transposed convolution, every kind of them is on the grid.
+    """
+    steps = grid_steps(positions(call, output), limit)
+    return tuple(map(_prime_to, steps, call.phases)) if call.phases else steps
+
+
+def _prime_to(step: int, phase: int) -> int:
+    """The next smaller step that has no divisor in common with `phase`."""
+    return next(smaller for smaller in range(step, 0, -1) if math.gcd(smaller, phase) == 1)
 
 
 def grid_steps(sizes: Sequence[int], limit: int | None) -> tuple[int, ...]:
@@ -64,7 +77,7 @@ def raw_columns(call: LayerCall, grid: Grid) -> Tensor:
 
     Channels stay side by side as in a channels_last image.
     """
-    if call.layer.kind is LayerKind.LINEAR:
+    if call.layer.kind.channels_last:
         return _rows(call.input, grid).T.unsqueeze(0)
     patches, per_group = _patches(call, grid), call.weight.shape[1]
     if call.groups == 1:
@@ -90,7 +103,7 @@ def _patches(call: LayerCall, grid: Grid) -> Tensor:
 
 def natural_order(call: LayerCall) -> Tensor:
     """Where each column of the flattened weight stands among the raw ones, (n,)."""
-    if call.layer.kind is LayerKind.LINEAR:
+    if call.layer.kind.channels_last:
         return torch.arange(call.input.shape[-1], device=call.input.device)
     taps, channels = call.taps, call.weight.shape[1]
     raw = torch.arange(taps * channels, device=call.input.device)
@@ -111,7 +124,7 @@ def from_raw(call: LayerCall, weight: Tensor) -> Tensor:
 
 def output_columns(call: LayerCall, output: Tensor, grid: Grid) -> Tensor:
     """Outputs of the call at the same positions, shape (out, columns)."""
-    if call.layer.kind is LayerKind.LINEAR:
+    if call.layer.kind.channels_last:
         return _rows(output, grid).T
     index = [grid.index(d, size) for d, size in enumerate(output.shape[2:])]
     return output[(slice(None), slice(None), *index)].movedim(1, -1).flatten(0, -2).T
@@ -119,7 +132,7 @@ def output_columns(call: LayerCall, output: Tensor, grid: Grid) -> Tensor:
 
 def positions(call: LayerCall, output: Tensor) -> tuple[int, ...]:
     """Output positions of one image along each dimension they spread over."""
-    if call.layer.kind is LayerKind.LINEAR:
+    if call.layer.kind.channels_last:
         return (math.prod(output.shape[1:-1]),)
     return tuple(output.shape[2:])
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from autoprune.calibration.taps import Function
+from autoprune.calibration.call import Function
 
 T = TypeVar("T")
 

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
+from autoprune.calibration.call import Function, LayerCall
 from autoprune.calibration.deferral import QUERIES, Deferred
-from autoprune.calibration.taps import Function, LayerCall, LayerTap
+from autoprune.calibration.taps import LayerTap
 from autoprune.graph.groups import Layer
 
 

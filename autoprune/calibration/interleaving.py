@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from autoprune.calibration.taps import Function
+from autoprune.calibration.call import Function
 from autoprune.data.inputs import Inputs
 from autoprune.tensors import in_own_precision
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.calibration.accumulate import call_moments
-from autoprune.calibration.columns import Grid, grid_steps, positions
+from autoprune.calibration.call import LayerCall
+from autoprune.calibration.columns import Grid, steps_of
 from autoprune.calibration.moments import Moments
-from autoprune.calibration.taps import LayerCall, LayerTap
+from autoprune.calibration.taps import LayerTap
 from autoprune.data.inputs import Inputs
 from autoprune.errors import DataError
 from autoprune.graph.groups import Layer
@@ -117,7 +118,7 @@ def _collector(
 ) -> Callable[[LayerCall], Tensor]:
     def collect(call: LayerCall) -> Tensor:
         output = call.run()
-        grid = Grid(grid_steps(positions(call, output), limit), number)
+        grid = Grid(steps_of(call, output, limit), number)
         moments = call_moments(call, grid)
         if call.layer.name in collected:
             collected[call.layer.name].add(moments)

@@ -12,7 +12,8 @@ from autoprune.calibration.statistics import Statistics
 from autoprune.criteria.base import GroupView
 from autoprune.criteria.elimination import Reader
 from autoprune.errors import DataError
-from autoprune.graph.groups import ChannelGraph, ChannelGroup, Layer, LayerKind, Member, Role
+from autoprune.graph.groups import ChannelGraph, ChannelGroup, Layer, Member, Role
+from autoprune.graph.orientation import outputs_first
 from autoprune.graph.state import tensor_of
 
 
@@ -53,16 +54,14 @@ def readers(
 
 def columns_of(layer: Layer, member: Member) -> Tensor:
     """Columns of the flattened weight (out, n) that read each channel, channel-major, (width * b,)."""
-    taps = 1
-    if layer.kind is not LayerKind.LINEAR:
-        taps = torch.Size(layer.shape[2:]).numel()
+    taps = torch.Size(layer.shape[2:]).numel()
     return (member.positions.unsqueeze(-1) * taps + torch.arange(taps)).flatten()
 
 
 def dense_weight(model: nn.Module, layer: Layer) -> Tensor:
     """The layer's weight as float64 matrices, (groups, out per group, n)."""
-    weight = tensor_of(model, layer.weight).detach().double()
-    return weight.reshape(layer.groups, layer.shape[0] // layer.groups, -1)
+    weight = outputs_first(layer, tensor_of(model, layer.weight).detach().double())
+    return weight.reshape(layer.groups, len(weight) // layer.groups, -1)
 
 
 def channel_rows(model: nn.Module, member: Member) -> Tensor:

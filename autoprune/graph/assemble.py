@@ -97,7 +97,13 @@ def _gather(
     order = np.argsort(rows[:, first[leading]], kind="stable")
     rows = rows[order]
     members = [
-        Member(item.tensor, item.dim, item.role, torch.from_numpy(rows[:, start : start + many].copy()))
+        Member(
+            item.tensor,
+            item.dim,
+            item.role,
+            torch.from_numpy(rows[:, start : start + many].copy()),
+            item.further - {item.role},
+        )
         for item, start, many in zip((attachments[n] for n in numbers), first, count, strict=True)
     ]
     atoms = np.array([places.atom[start] for start, _ in spans])[order]
@@ -105,7 +111,7 @@ def _gather(
 
 
 def _why_unusable(atoms: np.ndarray, members: list[Member]) -> str | None:
-    roles = {member.role for member in members}
+    roles = {role for member in members for role in member.roles}
     if Role.PRODUCER not in roles:
         return "not computed by a layer"
     if Role.CONSUMER not in roles:
@@ -114,7 +120,7 @@ def _why_unusable(atoms: np.ndarray, members: list[Member]) -> str | None:
 
 
 def _name(members: list[Member]) -> str:
-    first = next(member for member in members if member.role is Role.PRODUCER)
+    first = next(member for member in members if Role.PRODUCER in member.roles)
     return owner(first.tensor) or first.tensor
 
 

@@ -17,6 +17,7 @@ from torch.export.graph_signature import InputKind
 
 from autoprune.errors import ModelError
 from autoprune.graph.remembered import head_sizes
+from autoprune.graph.spelling import spell
 
 _MISSING = (
     "A vector of integers beside another input is taken for labels and left out: name the inputs, in a dict."
@@ -99,13 +100,14 @@ def capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] |
             f"{type(error).__name__}: {first_line(error)}. Check that the model runs on this input and that "
             f"its forward does not branch on the values of tensors.{_hint(error)}"
         ) from error
-    program.graph.eliminate_dead_code(lambda node: node.is_impure() or _joins(node))
     names = aliases(model)
     states = {
         spec.arg.name: names[spec.target]
         for spec in program.graph_signature.input_specs
         if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and spec.target in names
     }
+    spell(program.graph, states)
+    program.graph.eliminate_dead_code(lambda node: node.is_impure() or _joins(node))
     return Program(program.graph, states, named_state(model), head_sizes(model))
 
 

@@ -33,13 +33,19 @@ class Member:
     """One dimension of one state tensor along which a group's channels run.
 
     `positions` has shape (width, multiplicity), int64: row c holds the indices along `dim` that
-    belong to channel c (more than one after a flatten, or in a grouped convolution).
+    belong to channel c (more than one after a flatten, or in a grouped convolution). A tensor that is used
+    in several ways has `further` roles: that of a tied autoencoder computes the code, and reads it.
     """
 
     tensor: str
     dim: int
     role: Role
     positions: Tensor
+    further: frozenset[Role] = frozenset()
+
+    @property
+    def roles(self) -> frozenset[Role]:
+        return self.further | {self.role}
 
     def kept_positions(self, kept: Tensor) -> Tensor:
         """Indices along `dim` that belong to the kept channels, unsorted, int64."""
@@ -61,7 +67,7 @@ class ChannelGroup:
     macs_per_unit: int = 0
 
     def of_role(self, role: Role) -> tuple[Member, ...]:
-        return tuple(member for member in self.members if member.role is role)
+        return tuple(member for member in self.members if role in member.roles)
 
 
 @dataclass(frozen=True)
@@ -91,9 +97,13 @@ class LayerKind(Enum):
 
     @property
     def inputs_first(self) -> bool:
-        """Whether dimension 0 of the weight runs over inputs and dimension 1 over outputs. What a forward
-        does with such a weight is not watched: the layer is sliced, but not refitted."""
+        """Whether the weight holds its inputs before its outputs (see `outputs_first`)."""
         return self in (LayerKind.CONV_TRANSPOSE, LayerKind.PRODUCT)
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether channels run along the last dimension of what comes in and goes out, and not the second."""
+        return self in (LayerKind.LINEAR, LayerKind.PRODUCT)
 
 
 @dataclass(frozen=True)
@@ -114,6 +124,16 @@ class Layer:
     macs_per_weight: int
     norm: str | None = None
     alone: bool = True
+
+    @property
+    def inputs_dim(self) -> int:
+        """Dimension of the weight along which its columns stand, one for each channel that it reads."""
+        return 0 if self.kind.inputs_first and self.groups == 1 else 1
+
+    @property
+    def outputs_dim(self) -> int:
+        """Dimension of the weight along which its rows stand, one for each channel that it computes."""
+        return 1 - self.inputs_dim
 
 
 @dataclass(frozen=True)
@@ -141,13 +161,13 @@ class ChannelGraph:
 
     def consumers(self, group: ChannelGroup) -> tuple[Layer, ...]:
         """Layers whose weight has columns in the group, in order of execution."""
-        names = {member.tensor for member in group.of_role(Role.CONSUMER)}
-        return tuple(layer for layer in self.layers if layer.weight in names)
+        found = {(member.tensor, member.dim) for member in group.of_role(Role.CONSUMER)}
+        return tuple(layer for layer in self.layers if (layer.weight, layer.inputs_dim) in found)
 
     def producers(self, group: ChannelGroup) -> tuple[Layer, ...]:
         """Layers whose weight has rows in the group, in order of execution."""
-        names = {member.tensor for member in group.of_role(Role.PRODUCER)}
-        return tuple(layer for layer in self.layers if layer.weight in names)
+        found = {(member.tensor, member.dim) for member in group.of_role(Role.PRODUCER)}
+        return tuple(layer for layer in self.layers if (layer.weight, layer.outputs_dim) in found)
 
     def sizes(self, kept: Kept) -> dict[str, dict[str, int]]:
         """Module -> attribute -> what it must be for a candidate."""

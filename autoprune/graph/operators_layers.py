@@ -82,16 +82,19 @@ def linear(call: Call) -> Value:
     return Labels.along(call.shape, last, _produce(call, weight, 0, call.shape[last]))
 
 
-def matrix_product(call: Call, input: str, matrix: object) -> Value | None:
-    """A product of (..., I) with a weight (I, O); None where it is no weight, or channels run elsewhere."""
+def matrix_product(call: Call, input: str, matrix: object, bias: str = "") -> Labels | None:
+    """A product of (..., I) with a weight (I, O); None where it is no weight, or channels run elsewhere.
+
+    `bias` names the argument that is added for each of the O.
+    """
     weight = call.state_name(matrix)
     last = len(call.shape) - 1
     columns = None if weight is None else _columns(call, input, last)
     if weight is None or columns is None or call.trace.program.tensors[weight].ndim != 2:
         return None
-    _record(call, LayerKind.PRODUCT, weight, 1, math.prod(call.shape[:-1]))
+    _record(call, LayerKind.PRODUCT, weight, 1, math.prod(call.shape[:-1]), bias)
     call.trace.attach(weight, 0, Role.CONSUMER, columns)
-    return Labels.along(call.shape, last, _produce(call, weight, 1, call.shape[last]))
+    return Labels.along(call.shape, last, _produce(call, weight, 1, call.shape[last], bias))
 
 
 def batch_norm(call: Call) -> Value:
@@ -170,15 +173,14 @@ def _pin(call: Call, name: str, why: str) -> None:
         call.trace.attach(name, dim, Role.CONSUMER if dim else Role.PRODUCER, labels)
 
 
-def _produce(call: Call, weight: str, dim: int, count: int) -> Tensor:
-    """Fresh labels of a layer's output channels, shape (count,)."""
+def _produce(call: Call, weight: str, dim: int, count: int, bias: str = "bias") -> Tensor:
+    """Fresh labels of a layer's output channels, shape (count,); `bias` names an argument."""
     rows = call.trace.ledger.fresh(count)
     call.trace.attach(weight, dim, Role.PRODUCER, rows)
-    bias = call.arguments.get("bias")
-    if name := call.state_name(bias):
+    if name := call.state_name(call.arg(bias)):
         call.trace.readers[name].add(weight)
         call.trace.attach(name, 0, Role.PRODUCER, rows)
-    _meet_computed(call, rows, bias)
+    _meet_computed(call, rows, call.arg(bias))
     return rows
 
 
@@ -206,7 +208,7 @@ def _tie(call: Call, channels: Tensor, groups: int) -> Tensor:
     return split[0]
 
 
-def _record(call: Call, kind: LayerKind, weight: str, groups: int, places: int) -> None:
+def _record(call: Call, kind: LayerKind, weight: str, groups: int, places: int, bias: str = "bias") -> None:
     """Note the layer; a weight used again adds the places it is applied at."""
     layers = call.trace.layers
     if weight in layers:
@@ -215,8 +217,8 @@ def _record(call: Call, kind: LayerKind, weight: str, groups: int, places: int) 
         layers[weight] = replace(known, macs_per_weight=places, norm=None, alone=alone and known.alone)
         return
     shape = tuple(call.trace.program.tensors[weight].shape)
-    bias = call.state_name(call.arguments.get("bias"))
-    layers[weight] = Layer(layer_name(weight), kind, weight, bias, shape, groups, places, _norm(call))
+    constant = call.state_name(call.arg(bias))
+    layers[weight] = Layer(layer_name(weight), kind, weight, constant, shape, groups, places, _norm(call))
 
 
 def layer_name(weight: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from autoprune.graph.call import Call, Rule
+from autoprune.graph.equations import parsed
 from autoprune.graph.labels import CONSTANT, Labels
 from autoprune.graph.operators_elementwise import combine_spread
 from autoprune.graph.operators_layers import matrix_product
@@ -130,7 +131,25 @@ def _left(call: Call) -> One:
 def baddbmm(call: Call) -> Value:
     """A sum of (B, M, N), often a mask, and a batched product."""
     factors = [(call.raw("batch1"), "bmk"), (call.raw("batch2"), "bkn")]
-    found = product(call, factors, "bmn", call.shape)
+    return _added(call, product(call, factors, "bmn", call.shape))
+
+
+def addmm(call: Call) -> Value:
+    """A sum of (M, N), often a bias, and a product; `spell` gives it more dimensions than torch does."""
+    plain = call.arg("beta") == call.arg("alpha") == 1 and call.arg("self").meta["val"].ndim == 1
+    bias = "self" if plain else ""
+    found: One | None = matrix_product(call, "mat1", call.arg("mat2"), bias)
+    if found is None:
+        left, right = call.raw("mat1"), call.raw("mat2")
+        letters = _letters(left.ndim - 1)
+        found = product(call, [(left, letters + "k"), (right, "kn")], letters + "n", call.shape)
+    elif plain:
+        return found
+    return _added(call, found)
+
+
+def _added(call: Call, found: One | None) -> Value:
+    """The product and what is added to it."""
     if found is None:
         return call.give_up(_MIXES)
     return combine_spread(call, [found.expanded(), call.raw("self").expanded()], call.shape)
@@ -138,17 +157,12 @@ def baddbmm(call: Call) -> Value:
 
 def einsum(call: Call) -> Value:
     """Two factors; an ellipsis, a diagonal, or more factors mix."""
-    inputs, output = _equation(call)
+    inputs, output = parsed(call.arg("equation"))
     values = [call.raw_of(node) for node in call.arg("tensors")]
     plain = all(len(set(k)) == len(k) == v.ndim for k, v in zip(inputs, values, strict=False))
     if len(inputs) != 2 or len(values) != 2 or not plain or "." in output or len(output) != len(call.shape):
         return call.give_up(_MIXES)
     return _or_give_up(call, product(call, list(zip(values, inputs, strict=True)), output, call.shape))
-
-
-def _equation(call: Call) -> tuple[list[str], str]:
-    left, _, output = str(call.arg("equation")).replace(" ", "").partition("->")
-    return left.split(","), output
 
 
 def attention(call: Call) -> Value:
@@ -198,6 +212,7 @@ PRODUCTS: dict[str, Rule] = {
     "matmul": matmul,
     "bmm": matmul,
     "mm": matmul,
+    "addmm": addmm,
     "baddbmm": baddbmm,
     "einsum": einsum,
     "scaled_dot_product_attention": attention,

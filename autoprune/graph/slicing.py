@@ -88,7 +88,7 @@ def mask_consumers(model: nn.Module, graph: ChannelGraph, kept: Kept) -> None:
     """Zero, in place, every weight column that reads a removed channel. `model` is the caller's copy."""
     state = named_state(model)
     for (tensor, dim), members in member_sites(graph).items():
-        readers = [item for item in members if item[1].role is Role.CONSUMER]
+        readers = [item for item in members if Role.CONSUMER in item[1].roles]
         if readers:
             size = state[tensor].shape[dim]
             gone = torch.ones(size, dtype=torch.bool)

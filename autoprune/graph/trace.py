@@ -22,12 +22,16 @@ Value = One | Sequence[One] | None
 
 @dataclass(frozen=True)
 class Attachment:
-    """A dimension of a state tensor whose indices carry channel labels, `vector` of shape (size,)."""
+    """A dimension of a state tensor whose indices carry channel labels, `vector` of shape (size,).
+
+    What several operators use may have `further` roles.
+    """
 
     tensor: str
     dim: int
     role: Role
     vector: Tensor
+    further: frozenset[Role] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ class Trace:
         if known is None:
             self.attachments[tensor, dim] = Attachment(tensor, dim, role, vector)
         else:
+            self.attachments[tensor, dim] = replace(known, further=known.further | {role})
             self.ledger.unite(known.vector, vector, f"'{tensor}' is shared with channels that stay dense")
 
     def state_labels(self, name: str) -> One:

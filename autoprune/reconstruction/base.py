@@ -15,7 +15,7 @@ from autoprune.calibration.statistics import Statistics
 from autoprune.components import Component
 from autoprune.data.crops import random_crops
 from autoprune.data.inputs import Inputs, leading
-from autoprune.graph.groups import ChannelGraph, Kept, Layer, LayerKind
+from autoprune.graph.groups import ChannelGraph, Kept, Layer
 from autoprune.graph.slicing import Sites, member_sites, positions_kept
 from autoprune.graph.state import tensor_of
 from autoprune.reconstruction.lockstep import Lockstep
@@ -56,8 +56,7 @@ class Bench:
     @cached_property
     def targets(self) -> DenseTargets:
         """Dense outputs of every layer that a sequential reconstruction refits; one pass, then kept."""
-        layers = [layer for layer in self.graph.layers if not layer.kind.inputs_first]
-        layers = [layer for layer in layers if self.refits(layer)]
+        layers = [layer for layer in self.graph.layers if self.refits(layer)]
         return record_targets(self.model, layers, self.chunks, self.positions_per_image)
 
     @cached_property
@@ -101,12 +100,12 @@ class Bench:
 
     def rows(self, layer: Layer, kept: Kept) -> Tensor:
         """Kept output channels of the layer's weight, sorted."""
-        return self._positions(layer, 0, kept)
+        return self._positions(layer, layer.outputs_dim, kept)
 
     def columns(self, layer: Layer, kept: Kept) -> Tensor:
         """Kept columns of the layer's weight as a matrix (out per group, n), sorted."""
-        taps = 1 if layer.kind is LayerKind.LINEAR else torch.Size(layer.shape[2:]).numel()
-        channels = self._positions(layer, 1, kept)
+        taps = torch.Size(layer.shape[2:]).numel()
+        channels = self._positions(layer, layer.inputs_dim, kept)
         return (channels.unsqueeze(-1) * taps + torch.arange(taps)).flatten()
 
     def refits(self, layer: Layer) -> bool:
@@ -116,8 +115,8 @@ class Bench:
         return layer.alone and all(isinstance(tensor_of(self.model, name), nn.Parameter) for name in names)
 
     def loses_columns(self, layer: Layer, kept: Kept) -> bool:
-        dim = 0 if layer.kind.inputs_first else 1
-        return len(self._positions(layer, dim, kept)) < layer.shape[dim]
+        kept_columns = self._positions(layer, layer.inputs_dim, kept)
+        return len(kept_columns) < layer.shape[layer.inputs_dim]
 
     def _positions(self, layer: Layer, dim: int, kept: Kept) -> Tensor:
         return positions_kept(layer.shape[dim], self._sites.get((layer.weight, dim), []), kept)

@@ -14,8 +14,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
+from autoprune.calibration.call import LayerCall
 from autoprune.calibration.flow import Branch, FlowHandler, FlowTap
-from autoprune.calibration.taps import LayerCall
 from autoprune.data.inputs import Inputs
 from autoprune.graph.groups import Layer
 from autoprune.memory import Limit

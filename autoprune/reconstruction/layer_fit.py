@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from autoprune.calibration.accumulate import column_parts, grouped
+from autoprune.calibration.call import LayerCall
 from autoprune.calibration.columns import Grid, from_raw, to_raw
 from autoprune.calibration.flow import Affine, Clamp
 from autoprune.calibration.moments import Moments
 from autoprune.calibration.statistics import centred
-from autoprune.calibration.taps import LayerCall
 from autoprune.linear_algebra import Factored, for_images
 from autoprune.reconstruction.least_squares import Solution, solution_of
 from autoprune.reconstruction.rectified import Behind, Goal, Sample, rectified

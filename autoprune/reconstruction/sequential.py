@@ -17,9 +17,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from autoprune.calibration.call import LayerCall
 from autoprune.calibration.columns import Grid, output_columns
 from autoprune.calibration.flow import Affine, Branch, FlowHandler, FlowTap
-from autoprune.calibration.taps import LayerCall
 from autoprune.data.inputs import Inputs
 from autoprune.graph.groups import Kept, Layer
 from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
@@ -27,7 +27,7 @@ from autoprune.reconstruction.independent import restore_independently
 from autoprune.reconstruction.layer_fit import LayerFit
 from autoprune.reconstruction.lockstep import Lockstep
 from autoprune.reconstruction.targets import DenseTargets
-from autoprune.reconstruction.weights import add_constant, set_weight
+from autoprune.reconstruction.weights import add_constant, set_weight, weight_of
 
 NEAR = 4
 """Layers behind one that loses columns in which what it left over is worth repairing for a quick judgement:
@@ -152,7 +152,7 @@ class SequentialPass:
     def current(self, call: LayerCall) -> LayerCall:
         """The same call with the weights that the network has now."""
         bias = self.network.get_parameter(call.layer.bias) if call.layer.bias else None
-        return call.with_weights(self.network.get_parameter(call.layer.weight), bias)
+        return call.with_weights(weight_of(self.network, call.layer), bias)
 
 
 class _Chunk(FlowHandler):

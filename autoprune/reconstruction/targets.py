@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from autoprune.calibration.columns import Grid, grid_steps, output_columns, positions
+from autoprune.calibration.call import LayerCall
+from autoprune.calibration.columns import Grid, output_columns, steps_of
 from autoprune.calibration.flow import Affine, Branch, Clamp, FlowHandler, FlowTap
-from autoprune.calibration.taps import LayerCall
 from autoprune.data.inputs import Inputs
 from autoprune.graph.groups import Layer
 from autoprune.reconstruction.joining import Joining, joining
@@ -55,7 +55,7 @@ class DenseTargets:
     def grid(self, call: LayerCall, output: Tensor, chunk: int) -> Grid:
         """Where chunk number `chunk` looks at this layer; the offset moves from chunk to chunk."""
         if call.layer.name not in self._steps:
-            self._steps[call.layer.name] = grid_steps(positions(call, output), self._limit(call))
+            self._steps[call.layer.name] = steps_of(call, output, self._limit(call))
         return self.known_grid(call.layer, chunk)
 
     def _limit(self, call: LayerCall) -> int | None:

@@ -5,12 +5,19 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from autoprune.graph.groups import Layer
+from autoprune.graph.orientation import outputs_first
+
+
+def weight_of(network: nn.Module, layer: Layer) -> Tensor:
+    """The weight that the layer has now, (outputs, inputs per group, *kernel)."""
+    return outputs_first(layer, network.get_parameter(layer.weight))
 
 
 def set_weight(network: nn.Module, layer: Layer, weight: Tensor) -> None:
-    """Replace the layer's weight by a tensor with as many elements, in the weight's own type."""
+    """Replace the layer's weight by as many elements with outputs first, in the weight's own type."""
     parameter = network.get_parameter(layer.weight)
-    parameter.data = weight.reshape(parameter.shape).to(parameter.dtype)
+    turned = outputs_first(layer, weight.reshape(weight_of(network, layer).shape))
+    parameter.data = turned.to(parameter.dtype).contiguous()
 
 
 def add_constant(network: nn.Module, layer: Layer, constant: Tensor) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from autoprune.calibration.call import LayerCall
 from autoprune.calibration.columns import (
     Grid,
     from_raw,
@@ -20,7 +21,7 @@ from autoprune.calibration.columns import (
     raw_columns,
     to_raw,
 )
-from autoprune.calibration.taps import LayerCall, LayerTap
+from autoprune.calibration.taps import LayerTap
 from autoprune.graph.groups import Layer, LayerKind
 
 torch.set_num_threads(1)

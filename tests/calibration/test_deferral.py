@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from autoprune.calibration.call import LayerCall
 from autoprune.calibration.deferral import Deferred
 from autoprune.calibration.flow import Branch, Clamp, FlowHandler, FlowTap
-from autoprune.calibration.taps import LayerCall
 from autoprune.graph import find_groups
 from tests.small import NETWORKS, conv
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from autoprune.calibration.call import LayerCall
 from autoprune.calibration.flow import Branch, FlowHandler, FlowTap
-from autoprune.calibration.taps import LayerCall, LayerTap
+from autoprune.calibration.taps import LayerTap
 from autoprune.data.inputs import Inputs
 from autoprune.graph import find_groups
 from autoprune.graph.groups import Layer, LayerKind

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from autoprune.calibration.taps import LayerCall, LayerTap
+from autoprune.calibration.call import LayerCall
+from autoprune.calibration.taps import LayerTap
 from autoprune.errors import ModelError, PlanError
 from autoprune.graph import ChannelGraph, LayerKind, Role, Slicer, verified_graph
 from autoprune.graph.attention import PrunedAttention

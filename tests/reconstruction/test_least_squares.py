@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from autoprune.calibration.call import LayerCall
 from autoprune.calibration.columns import Grid, input_columns, output_columns
 from autoprune.calibration.flow import Branch, FlowHandler, FlowTap
 from autoprune.calibration.moments import Moments
 from autoprune.calibration.statistics import centred
-from autoprune.calibration.taps import LayerCall
 from autoprune.graph import Slicer
 from autoprune.reconstruction import Bench, Independent, Sequential, refit, restore
 from autoprune.reconstruction.independent import affected

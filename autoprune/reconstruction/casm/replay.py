@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from autoprune.calibration.taps import Function
+from autoprune.calibration.call import Function
 from autoprune.data.inputs import Inputs
 from autoprune.graph.multi_head import opened
 from autoprune.reconstruction.casm.trace import Call, DiffersEachTime, Slot, Trace, call_name, is_query

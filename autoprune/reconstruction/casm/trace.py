@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
+from autoprune.calibration.call import Function
 from autoprune.calibration.flow import SUMS
-from autoprune.calibration.taps import Function, LayerTap
+from autoprune.calibration.taps import LayerTap
 from autoprune.data.inputs import Inputs
 from autoprune.errors import ModelError
 from autoprune.graph.groups import Layer
@@ -215,6 +216,7 @@ class Recorder(LayerTap):
         read = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         keys = tuple(self._objects.key(tensor) for tensor in read)
         output = func(*args, **kwargs)
+        self._watch(args, output)
         layer = None if match is None else match.layer.name
         self._note(func, keys, output, layer)
         return output

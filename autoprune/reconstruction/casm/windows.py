@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from autoprune.graph.groups import ChannelGraph, Layer, LayerKind
+from autoprune.graph.groups import ChannelGraph, Layer
 from autoprune.graph.state import tensor_of
 from autoprune.reconstruction.casm.trace import Trace
 
@@ -26,7 +26,7 @@ class Target:
 
     @property
     def channel_dim(self) -> int:
-        return -1 if self.layer.kind is LayerKind.LINEAR else 1
+        return -1 if self.layer.kind.channels_last else 1
 
 
 @dataclass(frozen=True)
