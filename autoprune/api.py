@@ -18,8 +18,9 @@ from autoprune.data import Inputs, as_batches
 from autoprune.data.hashes import fingerprint_of, fingerprint_of_samples, hashed
 from autoprune.data.inputs import mixed
 from autoprune.errors import ConfigError, DataError, ModelError
-from autoprune.models import fingerprint
+from autoprune.fingerprint import fingerprint
 from autoprune.models.checking import check_model
+from autoprune.paths import expanded
 from autoprune.progress import Progress
 from autoprune.searching.attributes import DATA, INPUTS, LABELS
 from autoprune.searching.engine import Engine, Options, Task
@@ -73,20 +74,49 @@ def search(
 ) -> Front:
     """Search how many channels each layer of `model` can lose; the model itself is not changed.
 
-    `calibration`: a tensor (images, ...), a tuple or dict of them, or a loader or list of such batches (class
-    labels are ignored). `validation`: a loader of (inputs, labels) the network was not trained on, judged by
-    `metric`: accuracy, mean-iou, pixel-accuracy, r2, or a function `(outputs, labels) -> number` per batch;
-    or `evaluate(model) -> float` in place of both. Higher is better. `budget`: any of macs,
-    params, bytes, as a fraction of dense (up to 1) or absolute, and latency_ms; hard. `objective` is the
-    cost that the front runs over: macs, params or latency, measured on `device` in batches of
-    `latency_batch`. `ignore`: patterns of module names that
-    stay dense; `caps`: pattern -> the greatest pruning rate of the groups that match, also hard.
-    `storage`: a path or Optuna URL to continue later, with the same `name`; `trials` counts all finished
-    trials of the study. `recovery` trains every candidate on `training`, a dataset of (input, label) pairs,
-    as `training_options` say (section [training] of a study file); trained weights are kept in the folder
-    `artifacts`, beside the storage by default. `history` is that of the model's own training
-    (`HistoryRecorder`), or its file; where a method needs one and none is given, it is recorded over
-    `history_epochs` epochs of training a copy.
+    Images and judge:
+
+    - `calibration`: unlabelled inputs: a tensor (images, ...), a tuple or dict of them, or a loader or list
+      of such batches (class labels beside the inputs are left out); 256 to 2,048 images are usual.
+    - `validation`: a loader of (inputs, labels) that the network was not trained on.
+    - `metric`: what judges it, higher is better: accuracy, mean-iou, pixel-accuracy, r2, or a function
+      `(outputs, labels) -> number` of a batch.
+    - `evaluate`: a function `(model) -> float`, higher is better, in place of `validation` and `metric`.
+
+    What is searched:
+
+    - `trials`: finished trials of the study in all, those of earlier calls included.
+    - `timeout`: seconds after which no further trial starts; none by default.
+    - `budget`: hard upper bounds by name: macs, params, bytes as a fraction of dense (up to 1) or absolute,
+      latency_ms in milliseconds.
+    - `objective`: the cost that the front runs over: macs, params, or latency, measured on `device` in
+      batches of `latency_batch`.
+    - `multiple_of`: kept widths are multiples of it.
+    - `min_kept`: share of every group's channels that stays, 0 to 1.
+    - `ignore`: patterns of module names that stay dense.
+    - `caps`: pattern -> the greatest pruning rate, 0 to 1, of the groups that match; hard.
+    - `seed`: same seed, same trials.
+
+    How (`autoprune methods` lists the names, and the options of each):
+
+    - `criterion`: the order in which the channels of a group go.
+    - `batch_removal`: how many of them go before the next decision; a trial chooses among these.
+    - `strategy`: what proposes widths.
+    - `reconstruction`: what restores the weights of a candidate, without labels.
+    - `damping`: of every least-squares fit, relative to the mean diagonal of its second moments.
+    - `batch_norm`: whether to estimate the statistics of batch norms again behind that.
+    - `recovery`: what trains every candidate, on `training`, a dataset of (input, label) pairs, as
+      `training_options` say (section [training] of a study file).
+    - `history`: that of the model's own training (`HistoryRecorder`), or its file; where a method needs one
+      and none is given, it is recorded over `history_epochs` epochs of training a copy.
+
+    Where:
+
+    - `storage`: path of a journal file or Optuna URL, to continue later under the same `name`; in memory by
+      default.
+    - `artifacts`: folder or s3:// place of curves and trained weights; beside the storage by default.
+    - `device`: where to compute; the model's own by default.
+    - `progress`: shows stages and messages; nobody by default.
 
     Raises AutopruneError (its subclasses say what kind) for bad input, before any long work.
     """
@@ -118,16 +148,20 @@ def search(
     options.check_names()
     if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
         raise ConfigError(f"timeout must be a number of seconds, got {timeout!r}.")
+    if not (isinstance(name, str) and name.strip()):
+        raise ConfigError(f"name must be the study's, in at least one letter, got {name!r}.")
+    if progress is not None and not isinstance(progress, Progress):
+        raise ConfigError(f"progress must have stage() and message(), got {type(progress).__name__}.")
     if not isinstance(model, nn.Module):
         raise ModelError(f"the model must be an nn.Module, got {type(model).__name__}.")
-    storage = None if storage is None else str(storage)
+    storage = None if storage is None else expanded(storage)
     opened = open_storage(storage)
     place = _device(model, device)
     check_model(model, "the model passed in")
     # The caller's module keeps its own mode and device: the work is done on a copy.
     task = _task(name, _working_copy(model, place), calibration, validation, metric, evaluate, place)
     task = _with_training(task, training, history)
-    places = open_artifacts(None if artifacts is None else str(artifacts), storage)
+    places = open_artifacts(None if artifacts is None else expanded(artifacts), storage)
     return Engine(task, options, opened, progress, places).search(timeout=timeout)
 
 
@@ -139,7 +173,12 @@ def _with_training(task: Task, training: Dataset[Any] | None, history: History |
         )
     if history is None:
         return replace(task, training=training)
-    known = history if isinstance(history, History) else History.load(history)
+    if not isinstance(history, History | str | Path):
+        raise ConfigError(
+            f"history must be a History or the path of its file, got {type(history).__name__}; a "
+            "HistoryRecorder gives one."
+        )
+    known = history if isinstance(history, History) else History.load(expanded(history))
     prints = {**task.fingerprints, "history": known.fingerprint}
     return replace(task, training=training, history=known, fingerprints=prints)
 
@@ -206,7 +245,8 @@ def _task(
 def _loader(validation: Any) -> Iterable[Any]:
     if not (isinstance(validation, Iterable) or hasattr(validation, "__getitem__")):
         raise DataError(
-            f"validation must be a loader or list of labelled batches, got {type(validation).__name__}."
+            f"validation must be a loader or list of labelled batches, got {type(validation).__name__}; a "
+            "function that judges the network goes to evaluate."
         )
     found: Iterable[Any] = validation
     return found
@@ -239,4 +279,10 @@ def _device(model: nn.Module, device: str | torch.device | None) -> torch.device
 
 
 def _working_copy(model: nn.Module, device: torch.device) -> nn.Module:
-    return copy.deepcopy(model).to(device).eval()
+    try:
+        return copy.deepcopy(model).to(device).eval()
+    except (TypeError, RuntimeError) as error:
+        raise ModelError(
+            f"the model must be one that copy.deepcopy can copy, got {type(error).__name__}: {error}; keep "
+            "locks, files and generators out of its modules."
+        ) from error

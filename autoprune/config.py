@@ -21,6 +21,7 @@ from autoprune.sections import (
     DataConfig,
     ModelConfig,
     Name,
+    Place,
     ReconstructionConfig,
     RecoveryConfig,
     SearchConfig,
@@ -52,8 +53,8 @@ class StudyConfig(Section):
     """
 
     name: Name
-    storage: Name
-    artifacts: Name | None = None
+    storage: Place
+    artifacts: Place | None = None
     model: ModelConfig
     data: DataConfig
     search: SearchConfig = SearchConfig()
@@ -65,7 +66,7 @@ class StudyConfig(Section):
 def load_study(path: str | Path) -> StudyConfig:
     """Read and validate a study file (TOML); whatever is wrong with it is a one-line ConfigError."""
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"study file '{path}' cannot be read: {error.strerror}; check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -95,6 +95,8 @@ def fine_tune_saved(
     checkpoint = Path(out) / CHECKPOINT_FILE
     if not resume:
         checkpoint.unlink(missing_ok=True)
+    elif not checkpoint.exists() and progress is not None:
+        progress.message(f"'{out}' holds no checkpoint to continue from: the training begins")
     result = fine_tune(
         network,
         data=data,

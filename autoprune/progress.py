@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Stage(Protocol):
@@ -14,6 +14,7 @@ class Stage(Protocol):
         """`steps` more of the total are done; `note` replaces the text beside the bar."""
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Shows stages of work, and messages between them."""
 

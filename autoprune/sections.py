@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from autoprune.paths import expanded
 
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(min_length=1, pattern=r"\S")]
+Place = Annotated[Name, AfterValidator(expanded)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 # TOML and JSON know only lists, so the outer tuple must be lenient; what is in it stays strict.
 Lenient = Field(strict=False)
@@ -31,9 +34,9 @@ class ModelConfig(Section):
 
     factory: Name
     arguments: dict[str, Any] = {}
-    weights: Name | None = None
+    weights: Place | None = None
     train_on_first_use: Name | None = None
-    history: Name | None = None
+    history: Place | None = None
     history_epochs: Count = 2
 
     @model_validator(mode="after")
@@ -56,7 +59,7 @@ class DataConfig(Section):
     """
 
     dataset: Name
-    root: Name = "data"
+    root: Place = "data"
     calibration_images: Count | None = None
     validation_images: Count | None = None
     batch_size: Count = 256
@@ -65,8 +68,8 @@ class DataConfig(Section):
     std: Annotated[tuple[Annotated[float, Field(gt=0)], ...] | None, Lenient] = None
     image_size: Count | None = None
     resize: Count | None = None
-    train_root: Name | None = None
-    validation_root: Name | None = None
+    train_root: Place | None = None
+    validation_root: Place | None = None
     metric: Name = "accuracy"
 
 

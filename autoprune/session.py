@@ -17,8 +17,9 @@ from autoprune.data import Inputs, as_batches, data_fingerprint, load_splits, lo
 from autoprune.data.inputs import mixed
 from autoprune.data.splits import Splits
 from autoprune.errors import ConfigError
+from autoprune.fingerprint import fingerprint
 from autoprune.graph import ChannelGraph
-from autoprune.models import fingerprint, load_model
+from autoprune.models import load_model
 from autoprune.progress import Progress, Silent
 from autoprune.searching.engine import Engine, Options, Task
 from autoprune.searching.front import Front, Point
@@ -124,8 +125,8 @@ def pick_device(name: str | None) -> torch.device:
     """The named device; ConfigError when this machine does not have it. CPU by default."""
     try:
         device = torch.device(name or "cpu")
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(f"device '{name}' cannot be used: {reason} Use cpu, cuda or cuda:N.") from error
     return device

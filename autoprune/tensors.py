@@ -33,6 +33,12 @@ def is_plain(value: Any) -> TypeGuard[Tensor]:
     return value.layout is torch.strided and not value.is_meta
 
 
+def bytes_of(tensor: Tensor) -> bytes:
+    """The numbers of a tensor of any shape, as they are stored, one after the other."""
+    # Flat: a column can be contiguous and still have strides that no other type can be seen through.
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
 def in_own_precision(function: Callable[P, R]) -> Callable[P, R]:
     """The function with automatic mixed precision and inference mode off, whatever is on around the call.
 

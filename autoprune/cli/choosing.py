@@ -56,7 +56,7 @@ def requests(given: Mapping[str, Sequence[float] | None], trial: int | None) -> 
         raise ConfigError(f"several budgets of one cost at once, not of {names}; give one of them once.")
     name = several[0] if several else next(iter(wanted))
     fixed = {other: values[0] for other, values in wanted.items() if other != name}
-    return {f"{option(name)[2:]}-{value:g}": {name: value, **fixed} for value in wanted[name]}
+    return {f"{option(name)[2:]}-{value:.15g}": {name: value, **fixed} for value in wanted[name]}
 
 
 def choose(front: Front, bounds: Bounds, trial: int | None, by: Ranking) -> Point:

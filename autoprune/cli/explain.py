@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.choosing import By, Ranking, choose
-from autoprune.cli.options import Device, Json, Macs, Params, Quiet, Storage, Study, read_study
+from autoprune.cli.choosing import Bounds, By, Ranking, choose, option
+from autoprune.cli.options import Device, Json, LatencyMs, Macs, Params, Quiet, Storage, Study, read_study
 from autoprune.cli.output import percent, print_json, print_tables, printable, working
 from autoprune.cli.progress import make_progress
 from autoprune.errors import ConfigError
@@ -33,6 +33,7 @@ def explain(
     trial: Trial = None,
     macs: Macs = None,
     params: Params = None,
+    latency_ms: LatencyMs = None,
     by: By = Ranking.ACCURACY,
     stored: Stored = False,
     storage: Storage = None,
@@ -42,10 +43,10 @@ def explain(
 ) -> None:
     """Show per channel group what a network lost: channels, their cost in the proxy, what it saved.
 
-    Which network: a --trial, or the most accurate one within --macs and --params. The proxy is the output
-    error that the search expected of the group pruned alone, and its share of the sum over all groups. What
-    was saved adds up to the network's: a layer between two pruned groups counts half for each. It needs the
-    study's model; with --stored the storage is enough.
+    Which network: a --trial, or the most accurate one within --macs, --params and --latency-ms. The proxy
+    is the output error that the search expected of the group pruned alone, and its share of the sum over all
+    groups. What was saved adds up to the network's: a layer between two pruned groups counts half for each.
+    It needs the study's model; with --stored the storage is enough.
 
     Example: autoprune explain studies/digits.toml --macs 0.5
     """
@@ -56,8 +57,9 @@ def explain(
     from autoprune.storing.storages import open_storage
 
     config = read_study(study, storage=storage)
-    check_request(macs, params, trial)
-    bounds = {name: value for name, value in (("macs", macs), ("params", params)) if value is not None}
+    given = {"macs": macs, "params": params, "latency_ms": latency_ms}
+    bounds = {name: value for name, value in given.items() if value is not None}
+    check_request(bounds, trial)
     content = read_content(config.storage, config.name, open_artifacts(config.artifacts, config.storage))
     point = choose(content.front, bounds, trial, by)
     cost = None
@@ -75,11 +77,11 @@ def explain(
         print_tables(explained_table(found, content.front.metric))
 
 
-def check_request(macs: float | None, params: float | None, trial: int | None) -> None:
-    if macs is None and params is None and trial is None:
-        raise ConfigError("explain needs --trial N, --macs R or --params R, for instance --macs 0.5.")
-    if trial is not None and (macs is not None or params is not None):
-        raise ConfigError("--trial names one network; leave out --macs and --params.")
+def check_request(bounds: Bounds, trial: int | None) -> None:
+    if not bounds and trial is None:
+        raise ConfigError("explain needs --trial N or a budget such as --macs 0.5.")
+    if bounds and trial is not None:
+        raise ConfigError(f"--trial names one network; leave out {', '.join(map(option, bounds))}.")
 
 
 def explained_table(found: Explanation, metric: MetricScale) -> Table:

@@ -19,11 +19,11 @@ PlanFolder = Annotated[
     typer.Option("--plan", metavar="DIR", help="Folder that 'autoprune build' wrote.", show_default=False),
 ]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the tuned network.", show_default=False)]
-Epochs = Annotated[int | None, typer.Option(metavar="N", help="In place of [training] epochs.")]
+Epochs = Annotated[int | None, typer.Option(metavar="N", help="In place of \\[training] epochs.")]
 LearningRate = Annotated[
-    float | None, typer.Option(metavar="X", help="In place of [training] learning_rate.")
+    float | None, typer.Option(metavar="X", help="In place of \\[training] learning_rate.")
 ]
-BatchSize = Annotated[int | None, typer.Option(metavar="N", help="In place of [training] batch_size.")]
+BatchSize = Annotated[int | None, typer.Option(metavar="N", help="In place of \\[training] batch_size.")]
 Images = Annotated[
     int | None, typer.Option(metavar="N", help="Training images at most, in place of the file's.")
 ]

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from autoprune.config import StudyConfig, load_study
+from autoprune.paths import expanded
 
 Study = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (TOML).", show_default=False)]
 Storage = Annotated[
@@ -62,4 +63,5 @@ def read_study(
     config = load_study(path)
     given = {"trials": trials, "seed": seed, "objective": objective}
     search = config.search.model_copy(update={name: v for name, v in given.items() if v is not None})
-    return config.model_copy(update={"search": search, "storage": storage or config.storage})
+    place = config.storage if storage is None else expanded(storage)
+    return config.model_copy(update={"search": search, "storage": place})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,12 +52,16 @@ def write(study: Path, config: StudyConfig, out: Path) -> Content:
     )
 
 
-def beside(storage: str) -> Path | None:
-    """Where a search puts its report: beside the file that stores it; nowhere for a server."""
+def beside(storage: str, study: str) -> Path | None:
+    """Where a search puts its report: beside the file that stores it, which may hold other studies too;
+    nowhere for a server."""
     from autoprune.storing.artifacts import file_of
 
     file = file_of(storage)
-    return None if file is None else file.with_suffix(".html")
+    if file is None:
+        return None
+    own = file.stem if study == file.stem else f"{file.stem}.{re.sub(r'[^-.a-zA-Z0-9]', '_', study)}"
+    return file.with_name(f"{own}.html")
 
 
 def data_of(config: StudyConfig) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from autoprune.cli.options import Device, Json, Quiet, Storage, Study, read_stud
 from autoprune.cli.output import print_json, print_tables, working
 from autoprune.cli.progress import make_progress
 from autoprune.cli.report import beside, write
+from autoprune.paths import check_file
 
 Trials = Annotated[
     int | None,
@@ -106,6 +107,9 @@ def search(
     from autoprune.working import Crew, interruption
 
     config = read_study(study, storage=storage, trials=trials, seed=seed, objective=objective)
+    page = report or beside(config.storage, config.name)
+    if report is not None:
+        check_file(report, "report", "--report")
     crew = Crew(config=config, workers=workers, backend=backend, scheduler=scheduler, device=device)
     progress = make_progress(quiet)
     end = None if timeout is None else time.time() + timeout
@@ -113,12 +117,13 @@ def search(
         continue_to = crew.prepare(progress)
         with interruption(progress.message) as interrupted:
             front = continue_to(end, interrupted.asked)
-        if (page := report or beside(config.storage)) is not None:
-            write(study, config, page)
-            progress.message(f"report: {page}")
     if json:
         print_json(front.to_json())
     else:
         print_tables(front_table(front))
+    # Behind the front, which a report that cannot be written must not take along.
+    if page is not None:
+        write(study, config, page)
+        progress.message(f"report: {page}")
     if interrupted.asked():
         raise KeyboardInterrupt

@@ -36,7 +36,7 @@ def group_view(
         readers=lambda: readers(model, graph, statistics, group),
         consumers=lambda: [channel_rows(model, member) for member in group.of_role(Role.CONSUMER)],
         seed=zlib.crc32(f"{seed}/{group.name}".encode()),
-        history=None if history is None else _group_history(model, group, history),
+        history=None if history is None else _group_history(model, graph, group, history),
     )
 
 
@@ -91,10 +91,18 @@ def _filters(model: nn.Module, group: ChannelGroup) -> Tensor:
     return torch.cat([channel_rows(model, member) for member in producer_weights(model, group)], 1)
 
 
-def _group_history(model: nn.Module, group: ChannelGroup, history: Mapping[str, Tensor]) -> Tensor:
-    """Norms of the group's channels, (producers, epochs, width); tied filters of one channel are summed."""
+def _group_history(
+    model: nn.Module, graph: ChannelGraph, group: ChannelGroup, history: Mapping[str, Tensor]
+) -> Tensor:
+    """Norms of the group's channels, (producers, epochs, width); tied filters of one channel are summed.
+
+    Embeddings have no history: what they alone compute has the norms that it has now.
+    """
+    layers = {layer.weight for layer in graph.layers}
     found = []
     for member in producer_weights(model, group):
+        if member.tensor not in layers:
+            continue
         rows = tensor_of(model, member.tensor).shape[member.dim]
         norms = history.get(member.tensor)
         if norms is None or norms.shape[-1] != rows:
@@ -104,4 +112,4 @@ def _group_history(model: nn.Module, group: ChannelGroup, history: Mapping[str, 
                 "record it again on this network."
             )
         found.append(norms[:, member.positions.to(norms.device)].sum(-1))
-    return torch.stack(found)
+    return torch.stack(found or [_filters(model, group).abs().sum(1).unsqueeze(0)])

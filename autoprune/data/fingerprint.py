@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from autoprune.data.splits import Splits, size_of
-from autoprune.models.fingerprint import DIGITS, Digest, add_tensor
+from autoprune.fingerprint import DIGITS, Digest, add_tensor
 
 SAMPLES = 16
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
-import torch
 from torch import Tensor
 
 from autoprune.data.inputs import Inputs
-
-DIGITS = 16
+from autoprune.fingerprint import DIGITS
+from autoprune.tensors import bytes_of
 
 
 def fingerprint_of(batches: Sequence[Inputs]) -> str:
@@ -19,7 +18,7 @@ def fingerprint_of(batches: Sequence[Inputs]) -> str:
     for batch in batches:
         for tensor in batch.tensors:
             digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(_bytes(tensor))
+            digest.update(bytes_of(tensor))
     return digest.hexdigest()[:DIGITS]
 
 
@@ -40,9 +39,5 @@ def hashed(tensors: Iterable[Tensor]) -> str:
     """Hash of the numbers in the tensors, one after the other."""
     digest = hashlib.sha256()
     for tensor in tensors:
-        digest.update(_bytes(tensor))
+        digest.update(bytes_of(tensor))
     return digest.hexdigest()[:DIGITS]
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()

@@ -8,7 +8,7 @@ from autoprune.data import digits, imagefolder, vision  # noqa: F401
 from autoprune.data.registry import build_named
 from autoprune.data.splits import Splits, size_of
 from autoprune.errors import DataError
-from autoprune.models.importing import import_function
+from autoprune.importing import import_function
 
 
 def load_splits(config: DataConfig) -> Splits:

@@ -39,14 +39,25 @@ def flat_outputs(network: nn.Module, inputs: Inputs) -> Tensor:
 
 
 def flatten(output: Any, batch: int) -> Tensor:
-    """Floating-point tensors of an output structure side by side, (batch, values)."""
+    """Numbers of an output structure side by side, (batch, values): floating-point and complex tensors.
+
+    Images lie along the first dimension, or along the only other one that has as many places (times first).
+    """
     leaves = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
-    floating = [leaf for leaf in leaves if leaf.is_floating_point() and leaf.dim() > 0]
-    rows = [leaf.reshape(batch, -1) for leaf in floating if leaf.shape[0] == batch]
+    real = [torch.view_as_real(leaf.resolve_conj()) if leaf.is_complex() else leaf for leaf in leaves]
+    floating = [leaf for leaf in real if leaf.is_floating_point()]
+    rows = [leaf.movedim(dim, 0) for leaf in floating if (dim := _images(leaf, batch)) is not None]
     if not rows:
+        came = ", ".join(str(tuple(leaf.shape)) for leaf in leaves) or "no tensor"
         raise ModelError(
-            f"the model's output for {batch} image(s) holds no floating-point tensor with one row per image; "
-            "wrap the model so that it returns one. A squeeze() that names no dimension also takes the rows "
-            "away where a batch has one image: name the dimension."
+            f"the model's output for {batch} image(s) holds no floating-point tensor with a dimension of "
+            f"that size, got {came}; wrap the model so that it returns one. A squeeze() that names no "
+            "dimension also takes it away where a batch has one image: name the dimension."
         )
-    return torch.cat(rows, 1)
+    return torch.cat([row.reshape(batch, -1) for row in rows], 1)
+
+
+def _images(output: Tensor, batch: int) -> int | None:
+    """The dimension along which the images of a batch lie."""
+    dims = [dim for dim, size in enumerate(output.shape) if size == batch]
+    return dims[0] if dims and (dims[0] == 0 or len(dims) == 1) else None

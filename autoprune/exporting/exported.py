@@ -66,6 +66,8 @@ def export(
     the network cannot be traced or `path` not written, and ConfigError where packages are missing.
     """
     target = Path(path)
+    if not isinstance(network, nn.Module):
+        raise ConfigError(f"what is exported must be an nn.Module, got {type(network).__name__}.")
     check_export(target, to, batch=batch, force=force)
     inputs, form = Inputs.of(example_inputs).to("cpu"), FORMATS[to]
     twin = copy.deepcopy(network).cpu().eval()
@@ -96,7 +98,18 @@ def check_export(path: str | Path, to: str, *, batch: int | None = None, force: 
             f"an export to {to} needs {', '.join(missing)}, which is not installed: "
             "pip install 'autoprune[onnx]'."
         )
+    _check_suffix(Path(path).suffix, to)
     _check_place(Path(path), force)
+
+
+def _check_suffix(suffix: str, to: str) -> None:
+    """A file with the suffix of another format would mislead whoever opens it."""
+    others = [name for name, form in FORMATS.items() if form.suffix == suffix.lower() and name != to]
+    if others:
+        raise ConfigError(
+            f"'{suffix}' is the suffix of {others[0]}, but the export is to {to}, which is written as "
+            f"{FORMATS[to].suffix}; choose another name or format."
+        )
 
 
 def _check_place(path: Path, force: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from autoprune.errors import ModelError
 from autoprune.graph.multi_head import attention_forward, each
@@ -44,6 +45,9 @@ class PrunedAttention(nn.MultiheadAttention):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
+        # As in the dense one, so that both call the same functions in the same order.
+        key_padding_mask = canonical_mask(key_padding_mask, "key_padding_mask", query, beside=attn_mask)
+        attn_mask = canonical_mask(attn_mask, "attn_mask", query)
         turned = self.batch_first and query.dim() == 3
         if turned:
             query, key, value = each(lambda item: item.transpose(1, 0), query, key, value)
@@ -73,6 +77,21 @@ class PrunedAttention(nn.MultiheadAttention):
             is_causal=is_causal,
         )
         return (output.transpose(1, 0) if turned else output), weights
+
+
+def canonical_mask(
+    mask: Tensor | None, name: str, query: Tensor, beside: Tensor | None = None
+) -> Tensor | None:
+    """A mask to add, of the queries' type; a warning where the type of the other one is another."""
+    found: Tensor | None = F._canonical_mask(
+        mask=mask,
+        mask_name=name,
+        other_type=F._none_or_dtype(beside),
+        other_name="attn_mask" if name != "attn_mask" else "",
+        target_type=query.dtype,
+        check_other=name != "attn_mask",
+    )
+    return found
 
 
 def exchange(model: nn.Module, path: str, attention: nn.MultiheadAttention) -> PrunedAttention:

@@ -100,7 +100,7 @@ class Bench:
             self._slicer.apply(self.skeleton, tensors, kept)
             return run(self.skeleton, self.inputs)
         finally:
-            self._slicer.apply(self.skeleton, {name: state[name].detach() for name in tensors})
+            self._slicer.apply(self.skeleton, {name: state[name].detach() for name in tensors}, {})
 
 
 @contextmanager

@@ -9,7 +9,8 @@ import numpy as np
 
 from autoprune.graph.groups import Attribute, ChannelGroup
 from autoprune.graph.labels import Classes
-from autoprune.graph.spread import class_numbers
+from autoprune.graph.remembered import UNFLATTENED
+from autoprune.graph.spread import class_numbers, varying
 from autoprune.graph.trace import Trace
 
 
@@ -36,10 +37,24 @@ def find_attributes(
     for module, touched in _groups_reshaped(trace, classes, numbers).items():
         if len(touched) == 1:
             group = groups[touched.pop()]
-            sizes = trace.program.sizes[module].items()
+            sizes = _counting(trace, classes, module).items()
             exact = [(name, value // group.width) for name, value in sizes if value % group.width == 0]
             found += [Attribute(module, name, group.name, each) for name, each in exact]
     return found
+
+
+def _counting(trace: Trace, classes: Classes, module: str) -> dict[str, int]:
+    """The integers of a module that may count channels: of an `Unflatten`, the one along which they run."""
+    sizes = dict(trace.program.sizes[module])
+    if not any(name.startswith(UNFLATTENED) for name in sizes):
+        return sizes
+    wanted, found = tuple(sizes.values()), set()
+    for item in trace.reshapes:
+        if item.module == module:
+            shape = tuple(item.labels.shape)
+            first = next(s for s in range(len(shape)) if shape[s : s + len(wanted)] == wanted)
+            found |= {dim - first for dim in varying(class_numbers(item.labels, classes))}
+    return {name: sizes[name] for place in found if (name := f"{UNFLATTENED}{place}") in sizes}
 
 
 def _groups_reshaped(trace: Trace, classes: Classes, numbers: np.ndarray) -> dict[str, set[int]]:

@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from autoprune.errors import ModelError
+from autoprune.graph.plain import plain
 from autoprune.graph.remembered import head_sizes
 from autoprune.graph.spelling import spell
 
@@ -123,6 +124,15 @@ def _joins(node: fx.Node) -> bool:
 
 
 def _exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
+    """Plain where that works: the types of a forward may fit each other in mixed precision alone."""
+    try:
+        with plain():
+            return _in_one_mode(model, args, kwargs)
+    except Exception:
+        return _in_one_mode(model, args, kwargs)
+
+
+def _in_one_mode(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
     """In a mode of gradients that the forward does not change: what it runs in another one is one operator
     to torch.export, which hides all inside."""
     for gradients in (False, True):

@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from autoprune.errors import ConfigError, unknown_name
 from autoprune.graph.capture import evaluation_mode, named_state
 from autoprune.graph.groups import ChannelGraph
+from autoprune.graph.state import persistent_names
 
 _CHUNK = 1024
 
@@ -150,20 +151,14 @@ def _factors(keys: list[tuple[Any, ...]], groups: int) -> list[tuple[np.ndarray,
 def _per_element(model: nn.Module, graph: ChannelGraph) -> dict[str, np.ndarray]:
     """MACs, parameters and bytes that one element of each tensor costs."""
     macs = {layer.weight: layer.macs_per_weight for layer in graph.layers}
-    parameters, stored = dict(model.named_parameters()), _stored(model)
+    parameters, stored = dict(model.named_parameters()), set(persistent_names(model))
     return {
         name: np.array(
-            [macs.get(name, 0), name in parameters, tensor.element_size() * stored.get(name, 0)],
+            [macs.get(name, 0), name in parameters, tensor.element_size() * (name in stored)],
             dtype=np.float64,
         )
         for name, tensor in named_state(model).items()
     }
-
-
-def _stored(model: nn.Module) -> dict[str, int]:
-    """State tensors that the state dict holds, each counted once however many names it has."""
-    kept = {id(tensor) for tensor in model.state_dict(keep_vars=True).values() if isinstance(tensor, Tensor)}
-    return {name: 1 for name, tensor in named_state(model).items() if id(tensor) in kept}
 
 
 def _params(model: nn.Module) -> int:
@@ -172,7 +167,7 @@ def _params(model: nn.Module) -> int:
 
 def _bytes(model: nn.Module) -> int:
     state = named_state(model)
-    return sum(state[name].numel() * state[name].element_size() for name in _stored(model))
+    return sum(state[name].numel() * state[name].element_size() for name in persistent_names(model))
 
 
 def count_macs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> int:

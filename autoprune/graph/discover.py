@@ -15,6 +15,9 @@ from autoprune.graph.labels import Labels
 from autoprune.graph.operators import apply_rule
 from autoprune.graph.trace import Trace
 
+OUTPUT = "network output"
+"""Why the channels of a network's last layer stay."""
+
 
 def find_groups(
     model: nn.Module,
@@ -70,4 +73,4 @@ def _place(node: fx.Node, trace: Trace) -> None:
 def _freeze_outputs(node: fx.Node, trace: Trace) -> None:
     for labels in Call(node, trace).inputs():
         if isinstance(labels, Labels):
-            trace.ledger.freeze(labels.vector, "network output")
+            trace.ledger.freeze(labels.vector, OUTPUT)

@@ -20,6 +20,8 @@ def update_attributes(module: nn.Module, original: nn.Module) -> None:
         together = original.num_channels // original.num_groups
         module.num_channels = module.weight.shape[0]
         module.num_groups = module.num_channels // together
+    elif isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        module.embedding_dim = module.weight.shape[1]
     elif isinstance(module, nn.PReLU):
         module.num_parameters = module.weight.numel()
 

@@ -47,10 +47,6 @@ class Member:
     def roles(self) -> frozenset[Role]:
         return self.further | {self.role}
 
-    def kept_positions(self, kept: Tensor) -> Tensor:
-        """Indices along `dim` that belong to the kept channels, unsorted, int64."""
-        return self.positions[kept].reshape(-1)
-
 
 @dataclass(frozen=True)
 class ChannelGroup:

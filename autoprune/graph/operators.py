@@ -17,10 +17,10 @@ from autoprune.graph.operators_elementwise import ELEMENTWISE, elementwise
 from autoprune.graph.operators_layers import LAYERS
 from autoprune.graph.operators_movement import MOVEMENT
 from autoprune.graph.operators_products import PRODUCTS
-from autoprune.graph.operators_space import SPACE
+from autoprune.graph.operators_space import FOREIGN, SPACE
 from autoprune.graph.trace import Trace, Value
 
-RULES: Mapping[str, Rule] = {
+RULES: Mapping[str, Rule] = {**FOREIGN} | {
     f"aten.{name}": rule
     for table in (LAYERS, MOVEMENT, SPACE, PRODUCTS, ELEMENTWISE)
     for name, rule in table.items()

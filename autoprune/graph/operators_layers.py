@@ -97,6 +97,21 @@ def matrix_product(call: Call, input: str, matrix: object, bias: str = "") -> La
     return Labels.along(call.shape, last, _produce(call, weight, 1, call.shape[last], bias))
 
 
+def embedding(call: Call) -> Value:
+    """embedding, embedding_bag: a table (entries, O) gives vectors (..., O)."""
+    table = call.state_name(call.arg("weight"))
+    if table is None:
+        return call.give_up("looks up what is computed")
+    width = call.trace.program.tensors[table].shape[1]
+    rows = call.trace.ledger.fresh(width)
+    call.trace.readers[table].add(call.operator)
+    call.trace.attach(table, 1, Role.PRODUCER, rows)
+    found = Labels.along(call.shape, -1, rows)
+    # A bag also says how many entries it holds.
+    others = [Labels.uniform(shape) for shape in call.shapes[1:]]
+    return [found, *others] if others else found
+
+
 def batch_norm(call: Call) -> Value:
     """Per-channel state along dimension 1; labels pass."""
     labels = call.labels("input")
@@ -143,7 +158,10 @@ def prelu(call: Call) -> Value:
     return labels
 
 
-_COMPUTED = "has a computed weight (remove_parametrizations or prune.remove make it a parameter)"
+_COMPUTED = (
+    "has a weight that is computed, or of a module that is no part of the model (undo what computes it: "
+    "remove_parametrizations, remove_weight_norm, remove_spectral_norm, prune.remove)"
+)
 
 
 def _columns(call: Call, name: str, dim: int) -> Tensor | None:
@@ -250,5 +268,6 @@ LAYERS: dict[str, Rule] = {
     **dict.fromkeys(_NORMS, batch_norm),
     "group_norm": group_norm,
     "linear": linear,
+    **dict.fromkeys(("embedding", "embedding_bag", "_embedding_bag"), embedding),
     "prelu": prelu,
 }

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from autoprune.graph.call import Call, Rule, names
 from autoprune.graph.labels import Labels
+from autoprune.graph.operators_elementwise import combine_spread
 from autoprune.graph.spread import Spread, tied, varying
 from autoprune.graph.trace import One, Reshape, Value
 
@@ -134,6 +135,39 @@ def gathered(call: Call) -> Value:
     return call.spread(call.node.target(labels.expanded(), dim, index))  # type: ignore[operator]
 
 
+def scattered(call: Call) -> Value:
+    """index_add, scatter, ... along `dim`: what was there and what comes meet channel by channel."""
+    given = [call.arguments.get(name) for name in ("self", "src", "source")]
+    known = [call.raw_of(node) for node in given if isinstance(node, fx.Node)]
+    dim = call.arg("dim") % max(len(call.shape), 1)
+    whole = [call.whole(value, [dim]) for value in known]
+    # Any place along `dim` may meet any other.
+    rows = [value.expanded().narrow(dim, 0, 1) for value in whole if value is not None]
+    if len(rows) < len(known):
+        return call.give_up("picks channels by index")
+    if any(labels.shape != rows[0].shape for labels in rows):
+        return call.give_up("writes into a part of a tensor")
+    return combine_spread(call, [labels.expand(call.shape) for labels in rows], call.shape)
+
+
+def patches(call: Call) -> Value:
+    """im2col: (N, C, H, W) -> (N, C k k, places); the k k rows of a channel follow each other."""
+    rows = call.labels("self").vector_along(-3)
+    if rows is None:
+        return call.give_up("takes windows of channels")
+    return Labels.along(call.shape, -2, rows.repeat_interleave(call.shape[-2] // rows.numel()))
+
+
+def from_patches(call: Call) -> Value:
+    """col2im: (N, C k k, places) -> (N, C, H, W)."""
+    rows = call.labels("self").vector_along(-2)
+    if rows is None:
+        return call.give_up("takes windows of channels")
+    by_channel = rows.reshape(call.shape[-3], -1)
+    call.unite(by_channel[:, :1], by_channel[:, 1:])
+    return Labels.along(call.shape, -3, by_channel[:, 0])
+
+
 def padded(call: Call) -> Value:
     """Padding across the channels adds the constant; padding space adds places to each channel."""
     labels, pad = call.labels("self"), list(call.arg("pad", call.arg("padding")))
@@ -240,6 +274,9 @@ MOVEMENT: dict[str, Rule] = {
     "index": indexed,
     "index_select": gathered,
     "gather": gathered,
+    **dict.fromkeys(names("index_add index_copy index_reduce scatter scatter_add scatter_reduce"), scattered),
+    "im2col": patches,
+    "col2im": from_patches,
     "pixel_shuffle": pixel_shuffle,
     "pixel_unshuffle": pixel_unshuffle,
     "channel_shuffle": channel_shuffle,

@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable
 
 from autoprune.graph.call import Call, Rule, names
-from autoprune.graph.operators_elementwise import elementwise
+from autoprune.graph.labels import Labels
+from autoprune.graph.operators_elementwise import combine, elementwise
 from autoprune.graph.trace import One, Value
 
 Dims = Callable[[Call, One], list[int]]
@@ -67,6 +68,23 @@ def reduction(call: Call) -> Value:
     return result if len(call.shapes) == 1 else [result for _ in call.shapes]
 
 
+def unpooled(call: Call) -> Value:
+    """max_unpool: values go where the pool took them from, in every channel."""
+    values, places = call.inputs()
+    labels = combine(call, [values, places], values.shape)
+    spatial = range(-int(call.operator[-2]), 0)
+    return call.give_up(_MIXES) if labels.varies_along(*spatial) else labels.reshaped(call.shape)
+
+
+def regions(call: Call) -> Value:
+    """roi_align, roi_pool: regions of the images (N, C, H, W), channel by channel: (regions, C, h, w)."""
+    rows = call.labels("input").vector_along(1)
+    if rows is None:
+        return call.give_up(_MIXES)
+    found = Labels.along(call.shape, 1, rows)
+    return found if len(call.shapes) == 1 else [found for _ in call.shapes]
+
+
 def mixing(call: Call) -> Value:
     return call.give_up(_MIXES)
 
@@ -96,7 +114,10 @@ _UPSAMPLES = [
         "bicubic2d trilinear3d bilinear2d_aa bicubic2d_aa"
     )
 ]
-_MIXING = names("addmm mv dot bilinear cdist outer multi_head_attention")
+_MIXING = names("mv dot bilinear cdist outer multi_head_attention")
+
+FOREIGN: dict[str, Rule] = dict.fromkeys(("torchvision.roi_align", "torchvision.roi_pool"), regions)
+"""Operators of other libraries, by their whole names."""
 
 SPACE: dict[str, Rule] = {
     **dict.fromkeys(_REDUCTIONS, reduction),
@@ -105,5 +126,6 @@ SPACE: dict[str, Rule] = {
     **dict.fromkeys(_UPSAMPLES, over(_spatial_dims)),
     **dict.fromkeys(_MIXING, mixing),
     **dict.fromkeys(names("layer_norm native_layer_norm rms_norm"), over(_normalised_dims)),
+    **dict.fromkeys(("max_unpool2d", "max_unpool3d"), unpooled),
     "native_group_norm": over(_all_but_batch),
 }

@@ -29,8 +29,14 @@ def head_sizes(model: nn.Module) -> dict[str, dict[str, int]]:
     return {path: sizes for path, sizes in found.items() if sizes}
 
 
+UNFLATTENED = "unflattened_size."
+"""What comes before the place of a size of `nn.Unflatten`."""
+
+
 def remembered(module: nn.Module) -> dict[str, int]:
     own = vars(module)
+    if type(module) is nn.Unflatten and all(type(size) is int for size in module.unflattened_size):
+        return {f"{UNFLATTENED}{place}": int(size) for place, size in enumerate(module.unflattened_size)}
     return {name: own[name] for name in sorted(HEAD_SIZES & own.keys()) if type(own[name]) is int}
 
 
@@ -45,4 +51,9 @@ def set_head_sizes(model: nn.Module, sizes: Mapping[str, Mapping[str, int]]) -> 
         if type(module) is nn.MultiheadAttention:
             module = exchange(model, path, module)
         for name, value in values.items():
-            setattr(module, name, value)
+            if name.startswith(UNFLATTENED):
+                sizes_of = list(module.unflattened_size)  # type: ignore[arg-type]
+                sizes_of[int(name.removeprefix(UNFLATTENED))] = value
+                module.unflattened_size = tuple(sizes_of)  # type: ignore[assignment]
+            else:
+                setattr(module, name, value)

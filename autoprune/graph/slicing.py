@@ -129,15 +129,14 @@ class Slicer:
             sliced[name] = tensor.index_select(dim, there.index(run, kept, tensor.device))
         return sliced
 
-    def apply(self, module: nn.Module, tensors: Mapping[str, Tensor], kept: Kept | None = None) -> None:
+    def apply(self, module: nn.Module, tensors: Mapping[str, Tensor], kept: Kept) -> None:
         """Install `tensors` in `module`, a structural copy of the model, and set its modules' sizes.
 
         Can be repeated with another candidate on the same module. A parameter stays a parameter, with
         the original's `requires_grad`; tied names keep sharing one tensor. `kept` says what modules
-        remember of it beside their tensors; all channels where left out.
+        remember of it beside their tensors.
         """
-        if kept is not None:
-            validate_kept(self.graph, kept)
+        validate_kept(self.graph, kept)
         state = named_state(self.model)
         owners = dict(module.named_modules(remove_duplicate=False))
         for first, tensor in tensors.items():
@@ -149,7 +148,7 @@ class Slicer:
         originals = dict(self.model.named_modules(remove_duplicate=False))
         for path in {name.rpartition(".")[0] for first in tensors for name in self._names[first]}:
             update_attributes(owners[path], originals[path])
-        set_head_sizes(module, self.graph.sizes(kept or {}))
+        set_head_sizes(module, self.graph.sizes(kept))
 
     def build(self, kept: Kept, tensors: Mapping[str, Tensor] | None = None) -> nn.Module:
         """A new module of the user's class holding the sliced weights, or `tensors` where given.

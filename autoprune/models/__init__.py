@@ -1,5 +1,6 @@
 """Reference networks, and the way from an import path and a weights file to a model."""
 
+from autoprune.fingerprint import fingerprint
 from autoprune.models.cifar_resnet import (
     cifar_resnet20,
     cifar_resnet32,
@@ -9,7 +10,6 @@ from autoprune.models.cifar_resnet import (
 )
 from autoprune.models.digits import digits_resnet
 from autoprune.models.digits_training import train_digits
-from autoprune.models.fingerprint import fingerprint
 from autoprune.models.lenet import lenet5
 from autoprune.models.lenet_training import train_lenet5
 from autoprune.models.loading import load_model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import CellType, FunctionType
+
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -19,18 +21,52 @@ def check_model(model: nn.Module, source: str) -> None:
             f"{source} is compiled, and so would every candidate be; give it as it was before torch.compile."
         )
     _check_computed(model, source)
+    _check_closures(model, source)
     check_finite(model, source)
 
 
 def check_finite(model: nn.Module, source: str) -> None:
-    """ModelError naming the first tensor of the model that has no shape yet or holds NaN or infinity."""
+    """ModelError naming the first tensor of the model that has no shape yet or is no numbers.
+
+    A buffer that is no statistic may hold infinity, as a mask does that is added to an attention's scores.
+    """
+    masks = {name for name, _ in model.named_buffers() if not name.rpartition(".")[2].startswith("running_")}
     for name, value in model.state_dict().items():
         if is_lazy(value):
             raise ModelError(
                 f"weights from '{source}' must have shapes, but '{name}' has none yet; run one batch first."
             )
-        if isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all():
+        if not (isinstance(value, Tensor) and value.is_floating_point()):
+            continue
+        if value.isnan().any() if name in masks else not value.isfinite().all():
             raise ModelError(f"weights from '{source}' must be finite, but '{name}' holds NaN or infinity")
+
+
+def _check_closures(model: nn.Module, source: str) -> None:
+    """A function that remembers a module calls that module, not the copy's: it must be a method."""
+    parts = set(model.modules())
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            held = list(value.values()) if isinstance(value, dict) else [value]
+            if any(_remembers(function, parts) for function in held):
+                place = f"{path}.{name}".lstrip(".")
+                raise ModelError(
+                    f"{source} cannot be copied: a function in '{place}' remembers a module of it (a lambda "
+                    "or an inner function that names self) and would go on calling that; make it a method."
+                )
+
+
+def _remembers(function: object, parts: set[nn.Module]) -> bool:
+    cells = getattr(function, "__closure__", None) or ()
+    return isinstance(function, FunctionType) and any(_content(cell) in parts for cell in cells)
+
+
+def _content(cell: CellType) -> nn.Module | None:
+    try:
+        content = cell.cell_contents
+    except ValueError:  # not set yet
+        return None
+    return content if isinstance(content, nn.Module) else None
 
 
 def _check_computed(model: nn.Module, source: str) -> None:

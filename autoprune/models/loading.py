@@ -11,8 +11,8 @@ from torch.utils.data import Dataset
 
 from autoprune.config import ModelConfig
 from autoprune.errors import ModelError
+from autoprune.importing import import_function
 from autoprune.models.checking import check_finite, check_model
-from autoprune.models.importing import import_function
 from autoprune.models.weights import load_weights, save_weights
 from autoprune.training.history import History
 

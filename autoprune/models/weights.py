@@ -31,18 +31,18 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
     Raises ModelError for a missing or damaged file, pickled code, keys that do not fit, NaN or infinity.
     """
-    state = read_state(Path(path).expanduser())
+    state = _without_prefix(read_state(Path(path).expanduser()), model.state_dict())
     _check_fit(model.state_dict(), state, str(path))
     model.load_state_dict(state, strict=False)
     check_finite(model, str(path))
 
 
 def read_state(path: Path) -> State:
-    """The tensors of a .safetensors file or of a torch state dict, wrappers and prefixes taken off."""
+    """The tensors of a .safetensors file or of a torch state dict, wrappers taken off."""
     if not path.is_file():
         raise ModelError(f"weights file '{path}' does not exist; check [model] weights")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    return _without_prefix(_unwrapped(content, path))
+    return _unwrapped(content, path)
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -107,9 +107,11 @@ def _unwrapped(content: Any, path: Path) -> State:
     return tensors
 
 
-def _without_prefix(state: State) -> State:
+def _without_prefix(state: State, wanted: Mapping[str, Any]) -> State:
+    """Without what parallel and compiled networks put before every name, unless the model has it as well."""
     for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in state):
+        known = any(name.startswith(prefix) for name in wanted)
+        if not known and all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
 

@@ -60,7 +60,8 @@ def of_filters(filters: Tensor) -> Expected:
 def of_channels(
     model: nn.Module, graph: ChannelGraph, group: ChannelGroup, activation: str
 ) -> Expected | None:
-    """Moments after batch norm and activation; None where producers tie different numbers of channels.
+    """Moments after batch norm and activation; None where producers tie different numbers of channels, or
+    are no layers (an embedding) or layers that are read both ways.
 
     Producers that meet in a residual sum count as independent. A producer without batch norm counts as
     reading white inputs of unit power, which tells nothing reliable of the mean. Where a channel of the
@@ -69,6 +70,8 @@ def of_channels(
     layers = {layer.weight: layer for layer in graph.layers}
     members = producer_weights(model, group)
     if len({member.positions.shape[1] for member in members}) > 1:
+        return None
+    if any(not _computes(layers.get(member.tensor), member) for member in members):
         return None
     parts = [_linear(model, member, layers[member.tensor]) for member in members]
     covariance = torch.stack([covariance for covariance, _ in parts]).sum(0)
@@ -107,6 +110,10 @@ def _hermite(x: Tensor) -> list[Tensor]:
     for k in range(2, _ORDER + 1):
         found.append((x * found[-1] - math.sqrt(k - 1) * found[-2]) / math.sqrt(k))
     return found
+
+
+def _computes(layer: Layer | None, member: Member) -> bool:
+    return layer is not None and member.dim == layer.outputs_dim
 
 
 def _linear(model: nn.Module, member: Member, layer: Layer) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from autoprune.calibration.statistics import centred
 from autoprune.criteria.views import channel_rows, producer_weights
 from autoprune.graph.groups import ChannelGroup, Kept, Layer, Member, Role
+from autoprune.graph.orientation import outputs_first
 from autoprune.linear_algebra import Factored
 from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
 from autoprune.reconstruction.expected import Expected, of_channels, of_filters
@@ -52,7 +53,8 @@ class Filters(Reconstruction):
         for layer, weight, constant in takeovers.results():
             rows, columns = bench.rows(layer, kept), bench.columns(layer, kept)
             rows, columns = rows.to(weight.device), columns.to(weight.device)
-            set_weight(network, layer, weight.flatten(1)[rows][:, columns])
+            turned = outputs_first(layer, weight).flatten(1)
+            set_weight(network, layer, turned[rows][:, columns])
             if constant is not None:
                 add_constant(network, layer, constant[rows])
 

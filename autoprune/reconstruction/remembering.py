@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from autoprune.graph.groups import Kept, Layer
 from autoprune.reconstruction.base import Bench, Reconstruction
-from autoprune.reconstruction.independent import affected, solved
-from autoprune.reconstruction.weights import add_constant, set_weight
+from autoprune.reconstruction.independent import restore_independently, solved
+from autoprune.reconstruction.least_squares import Solution
 
 
 class RememberingIndependent(Reconstruction):
@@ -21,18 +23,12 @@ class RememberingIndependent(Reconstruction):
     """The current columns and those of one removal that is tried."""
 
     def __init__(self) -> None:
-        self._solved: dict[str, dict[bytes, tuple[Tensor, Tensor | None]]] = {}
+        self._solved: dict[str, dict[bytes, Solution]] = {}
 
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
-        for layer in affected(bench, kept):
-            weight, shift = self._solution(bench, layer, kept)
-            rows = bench.rows(layer, kept).to(weight.device)
-            set_weight(network, layer, weight[rows])
-            if shift is not None:
-                add_constant(network, layer, shift[rows])
+        restore_independently(bench, network, kept, solve=self._solution)
 
-    def _solution(self, bench: Bench, layer: Layer, kept: Kept) -> tuple[Tensor, Tensor | None]:
-        columns = bench.columns(layer, kept)
+    def _solution(self, bench: Bench, layer: Layer, columns: Tensor) -> Solution:
         known, key = self._solved.setdefault(layer.name, {}), columns.numpy().tobytes()
         # Taken out and put back, so that the one used longest ago comes first.
         known[key] = known.pop(key) if key in known else _solve(bench, layer, columns)
@@ -41,8 +37,7 @@ class RememberingIndependent(Reconstruction):
         return known[key]
 
 
-def _solve(bench: Bench, layer: Layer, columns: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Weight (out, n) in the network's own type and constant (out,) in float64."""
+def _solve(bench: Bench, layer: Layer, columns: Tensor) -> Solution:
+    """The weight in the network's own type, which takes half of the memory."""
     found = solved(bench, layer, columns)
-    dtype = bench.model.get_parameter(layer.weight).dtype
-    return found.weight.flatten(0, 1).to(dtype), None if found.shift is None else found.shift.flatten()
+    return replace(found, weight=found.weight.to(bench.model.get_parameter(layer.weight).dtype))

@@ -6,7 +6,6 @@ The page puts in the colours of its theme. Labels are plotly's own small HTML, s
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,11 +57,6 @@ def plain(name: object, most: int = 80) -> str:
         half = (most - 1) // 2
         letters = f"{letters[:half]}…{letters[-half:]}"
     return html.escape(letters, quote=False).replace("$", "&#36;")
-
-
-def finite(value: float | None) -> float | None:
-    """None in place of what JSON has no number for."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 def percent(share: float, digits: int = 1) -> str:

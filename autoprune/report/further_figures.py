@@ -11,7 +11,6 @@ from autoprune.report.figures import (
     NAME,
     Figure,
     figure,
-    finite,
     hover_value,
     log_axis,
     percent,
@@ -21,7 +20,7 @@ from autoprune.report.figures import (
     spread,
     sweep,
 )
-from autoprune.searching.front import Point
+from autoprune.searching.front import Point, finite
 from autoprune.searching.hypervolume import history
 from autoprune.searching.profile import Profile
 
@@ -172,7 +171,11 @@ def _volumes(content: Content, points: Sequence[Point]) -> list[float]:
     floor = content.front.metric.floor
     if floor is None:
         floor = min((point.accuracy for point in content.front.trials), default=0.0)
-    found: list[float] = history([(p.accuracy, p.macs_ratio) for p in points], accuracy=floor).tolist()
+    front = content.front
+    slow = {point.trial for point in front.too_slow}
+    # What is on no front adds nothing.
+    pairs = [(floor if p.trial in slow else p.accuracy, front.share(p)) for p in points]
+    found: list[float] = history(pairs, accuracy=floor).tolist()
     return found
 
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from autoprune.errors import ConfigError
 from autoprune.report.content import Content, read_content
-from autoprune.report.figures import Figure, finite
+from autoprune.report.figures import Figure
 from autoprune.report.markup import Markup, embedded_json, tag
 from autoprune.report.parts import make_header, make_parts
-from autoprune.searching.front import Point
+from autoprune.searching.front import Point, finite
 from autoprune.storing.artifacts import Artifacts
 
 

@@ -188,11 +188,15 @@ def frozen_part(frozen: Sequence[Mapping[str, Any]] | None) -> Markup:
     return table("Channels that stay dense", ("group", "width", "reason"), rows)
 
 
+PRINTS = ("model", "data", "inputs", "labels", "history")
+"""Fields of a study's identity that are hashes."""
+
+
 def configuration(content: Content, data: Mapping[str, Any]) -> Markup:
-    left_out = {"groups", "model", "data"}
+    left_out = {"groups", *PRINTS}
     rows = [(name, shown(value)) for name, value in content.identity.items() if name not in left_out]
     places, versions = [(name, shown(value)) for name, value in data.items()], content.versions.items()
-    prints = [(f"{n} fingerprint", content.identity[n]) for n in ("model", "data") if n in content.identity]
+    prints = [(f"{n} fingerprint", content.identity[n]) for n in PRINTS if n in content.identity]
     return joined(
         [
             tag(

@@ -15,6 +15,7 @@ from torch import nn
 from autoprune.components import create
 from autoprune.criteria import Criterion, criteria
 from autoprune.data.inputs import Inputs, leading
+from autoprune.data.types import check_types, type_hint
 from autoprune.errors import ConfigError, DataError
 from autoprune.graph import ChannelGraph, CostModel, verified_graph
 from autoprune.graph.capture import first_line
@@ -70,12 +71,15 @@ class Engine:
         self.task = replace(task, chunks=rechunked(task.chunks, task.model)).laid_out()
         self.options, self.progress = options, progress or Silent()
         self._make_timing = make_timing
+        self._others: dict[tuple[str, str], Engine] = {}
         self.artifacts = artifacts or artifacts_of(storage)
         self.storage = storage if isinstance(storage, BaseStorage) else open_storage(storage)
 
     @in_own_precision
     def check(self) -> None:
-        """AutopruneError for what can be known before long work: groups, budget, training data, artifacts."""
+        """AutopruneError for what can be known before long work: inputs, groups, budget, training data,
+        artifacts."""
+        check_types(self.task.model, self.example)
         strategies[self.options.strategy].check(self.space, self.options.strategy_options)
         self.learning.check()
 
@@ -226,9 +230,7 @@ class Engine:
     @cached_property
     def strategy(self) -> Strategy:
         options = self.options
-        problem = Problem(
-            self.space, self.profile, tuple(options.batch_removal), options.seed, self.workshop
-        )
+        problem = Problem(self.space, self.profile, tuple(options.batch_removal), options.seed, self.workshop)
         return create(strategies, options.strategy, options.strategy_options, problem=problem)
 
     @cached_property
@@ -261,6 +263,7 @@ class Engine:
             versions=versions(),
             frozen=[{"name": f.name, "width": f.width, "reason": f.reason} for f in self.graph.frozen],
             metric=scale_of(self.task.metric),
+            say=self.progress.message,
             timed_on=self.stopwatch.here() if self.options.timed else None,
         )
 
@@ -320,10 +323,16 @@ class Engine:
                 f"trial {point.trial} was trained by recovery '{self.options.recovery}', which another "
                 "reconstruction would throw away; leave it out, or fine-tune the network further."
             )
-        changed = replace(self.options, reconstruction=reconstruction, reconstruction_options=options)
-        other = Engine(self.task, changed, InMemoryStorage(), self.progress)
-        other.__dict__["graph"] = self.graph
-        return other.evaluator.build(dict(point.kept.items()))
+        return self._restoring(reconstruction, options).evaluator.build(dict(point.kept.items()))
+
+    def _restoring(self, reconstruction: str, options: Mapping[str, Any]) -> Engine:
+        """One that restores in this way: kept, so that several points are restored after one calibration."""
+        key = reconstruction, repr(sorted(options.items()))
+        if key not in self._others:
+            changed = replace(self.options, reconstruction=reconstruction, reconstruction_options=options)
+            self._others[key] = Engine(self.task, changed, InMemoryStorage(), self.progress)
+            self._others[key].__dict__["graph"] = self.graph
+        return self._others[key]
 
     def trained(self, number: int) -> Trained | None:
         """The trained candidate of a finished trial; None where it was restored in closed form."""
@@ -352,6 +361,7 @@ class Engine:
             raise DataError(
                 f"the network must run on the validation inputs, got {type(error).__name__}: "
                 f"{first_line(error)}; they need the shape and type of the calibration inputs."
+                f"{type_hint(self.task.model, metric.inputs[0])}"
             ) from error
 
     def _labelled(self, images: int) -> Sequence[Labelled]:

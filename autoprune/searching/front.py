@@ -89,8 +89,15 @@ class Point:
             "output_error batch_removal criterion"
         )
         values = {name: getattr(self, name) for name in names.split()} | timed(self)
-        mappings = {"widths": self.widths, "rates": self.rates, "proxies": self.proxies}
+        values["output_error"] = finite(self.output_error)
+        proxies = {name: finite(value) for name, value in self.proxies.items()}
+        mappings = {"widths": self.widths, "rates": self.rates, "proxies": proxies}
         return {**values, **{name: dict(mapping) for name, mapping in mappings.items()}}
+
+
+def finite(value: float | None) -> float | None:
+    """None in place of what JSON has no number for: the outputs of a broken candidate may be anything."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def timed(of: Dense | Point) -> dict[str, float]:
@@ -184,6 +191,10 @@ class Front:
     def __len__(self) -> int:
         return len(self.points)
 
+    def __getitem__(self, place: int) -> Point:
+        """The point at this place of the front, cheapest first."""
+        return self.points[place]
+
     def best(
         self,
         *,
@@ -207,8 +218,9 @@ class Front:
             raise ConfigError(f"trials rank by {' or '.join(RANKINGS)}, got '{by}'.")
         bounds = {"macs": macs, "params": params, "bytes": bytes}
         for name, value in {**bounds, LATENCY: latency_ms}.items():
-            if value is not None and not 0 < value < float("inf"):
-                raise ConfigError(f"the bound {name} must be a positive number, got {value}.")
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (number and 0 < value < float("inf")):
+                raise ConfigError(f"the bound {name} must be a positive number, got {value!r}.")
         limits = {n: v * getattr(self.dense, n) if v <= 1 else v for n, v in bounds.items() if v is not None}
         if latency_ms is not None:
             _ = self.over("latency")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from autoprune.data.inputs import Inputs
 from autoprune.data.outputs import flat_outputs
-from autoprune.errors import ModelError
+from autoprune.errors import DataError, ModelError
 
 
 class OutputError:
@@ -24,6 +24,8 @@ class OutputError:
         self.outputs = [flat_outputs(dense, batch) for batch in self.batches]
         whole = torch.cat([output.double() for output in self.outputs])
         self.power = float((whole - whole.mean(0)).square().sum())
+        if len(whole) == 1:
+            raise DataError("at least two images must judge, got one; pass more validation images.")
         if self.power <= 0:
             raise ModelError(
                 f"the model gives the same output for all of {len(whole)} images, so nothing can be compared "

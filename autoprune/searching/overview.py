@@ -80,16 +80,18 @@ def overviews(storage: BaseStorage) -> list[Overview]:
 def overview(study: Study) -> Overview:
     trials = study.get_trials(deepcopy=False)
     failed = [t for t in trials if t.state is TrialState.FAIL and WITHDRAWN not in t.user_attrs]
+    # The next search marks them so.
+    dead = [t for t in trials if t.state is TrialState.RUNNING and is_gone(str(t.user_attrs.get(WORKER)))]
     states = Counter(trial.state for trial in trials)
     ours = attr.IDENTITY in study.user_attrs
     return Overview(
         study=study.study_name,
         made_by_autoprune=ours,
         finished=states[TrialState.COMPLETE],
-        running=states[TrialState.RUNNING],
+        running=states[TrialState.RUNNING] - len(dead),
         waiting=states[TrialState.WAITING],
-        failed=len(failed),
-        lost=sum(LOST in trial.user_attrs for trial in failed),
+        failed=len(failed) + len(dead),
+        lost=sum(LOST in trial.user_attrs for trial in failed) + len(dead),
         best=_best(study, trials) if ours else None,
         dense_accuracy=_dense_accuracy(study) if ours else None,
         metric=_metric(study),

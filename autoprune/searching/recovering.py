@@ -128,7 +128,9 @@ def _network(
         listed = ", ".join(odd[:5])
         raise StudyError(f"{what} do not fit the network in: {listed}; check the model's factory.")
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        # A mask may be infinite in the dense network too.
+        number = tensor.is_floating_point() and bool(dense[name].isfinite().all())
+        if number and not bool(tensor.isfinite().all()):
             raise StudyError(f"{what} should be finite, but '{name}' is not; use another trial.")
     placed = {name: tensor.to(dense[name].device) for name, tensor in tensors.items()}
     return slicer.build(kept, placed).eval()

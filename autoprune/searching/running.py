@@ -12,7 +12,7 @@ from optuna import Study, Trial
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from autoprune.errors import StudyError
+from autoprune.errors import DataError, StudyError
 from autoprune.graph import ChannelGraph, CostModel
 from autoprune.graph.groups import Kept
 from autoprune.latency import Latency
@@ -165,6 +165,8 @@ class Run:
         except Exception as error:
             trial.set_user_attr(ERROR, f"{type(error).__name__}: {error}"[:500])
             self.study.tell(trial, state=TrialState.FAIL)
+            if isinstance(error, DataError):
+                raise DataError(f"trial {trial.number}: {error}") from error
             raise
         return True
 

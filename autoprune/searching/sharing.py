@@ -19,6 +19,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 
 from autoprune.calibration.moments import Moments
 from autoprune.errors import StudyError
+from autoprune.fingerprint import DIGITS
 from autoprune.graph.groups import Layer
 from autoprune.latency.packing import pack_table, unpack_table
 from autoprune.latency.table import Table
@@ -133,7 +134,7 @@ class Sharing:
         """Attribute of the reference; workers with another seed or version have another."""
         identity = self._study().user_attrs[attr.IDENTITY]
         text = json.dumps({"identity": identity, "format": FORMAT, **wanted.depends}, sort_keys=True)
-        return f"{attr.SHARED}{wanted.name}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        return f"{attr.SHARED}{wanted.name}.{hashlib.sha256(text.encode()).hexdigest()[:DIGITS]}"
 
     def _reference(self, key: str) -> Any:
         """What the study says of the artifact; None for nothing, and for what could not be read."""

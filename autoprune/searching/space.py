@@ -120,7 +120,12 @@ def make_space(
     Raises ModelError when nothing can be pruned, BudgetError when the floors do not fit the budget.
     """
     if not graph.groups:
-        reasons = sorted({frozen.reason for frozen in graph.frozen})
+        # Here, for what only reads studies imports this module without torch.
+        from autoprune.graph.discover import OUTPUT
+
+        found = {frozen.reason for frozen in graph.frozen}
+        # That the last layer stays says nothing of why others do.
+        reasons = sorted(found - {OUTPUT} or found)
         raise ModelError(
             "a search needs at least one prunable channel group, but the model has none. "
             f"Frozen because: {'; '.join(reasons[:5]) or 'no weighted layer feeds another'}."
@@ -129,6 +134,11 @@ def make_space(
     options = tuple(
         allowed_widths(group.width, least.get(group.name, min_kept), multiple_of) for group in graph.groups
     )
+    if all(len(widths) == 1 for widths in options):
+        raise ConfigError(
+            f"nothing can go: with min_kept = {min_kept:g} and multiple_of = {multiple_of} every group keeps "
+            "all of its channels; lower them, or raise caps."
+        )
     names = tuple(group.name for group in graph.groups)
     bounds = absolute_bounds(cost, budget or {})
     counted = {name: bound for name, bound in bounds.items() if name != LATENCY}

@@ -76,7 +76,8 @@ class Stopwatch:
         network = slicer.build(dense).eval()
 
         def sliced(kept: Kept) -> nn.Module:
-            slicer.apply(network, slicer.state({**dense, **kept}))
+            complete = {**dense, **kept}
+            slicer.apply(network, slicer.state(complete), complete)
             return network
 
         with self.progress.stage("time", steps(space.options, self.graph)) as stage:

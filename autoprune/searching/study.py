@@ -29,6 +29,7 @@ from autoprune.searching.stored import (
     read_trial,
     read_widths,
 )
+from autoprune.storing.claims import Claims
 from autoprune.storing.experimental import quiet
 from autoprune.storing.reading import read_stored, without_collector
 from autoprune.storing.storages import open_storage
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
+
+
+def silent(text: str) -> None:
+    """Nobody is told."""
 
 
 def open_study(
@@ -50,21 +55,27 @@ def open_study(
     frozen: Sequence[Mapping[str, Any]] = (),
     metric: MetricScale = ACCURACY,
     timed_on: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] = silent,
 ) -> Study:
-    """The study of this name, created if absent; StudyError naming the fields if made for another search."""
+    """The study of this name, created if absent; StudyError naming the fields if made for another search.
+
+    Of several searches that begin it at once, one describes it, and the others compare with that.
+    """
     study = _loaded_or_created(storage, name)
-    stored = study.user_attrs
-    if attr.IDENTITY not in stored:
+
+    def described() -> bool:
+        return attr.IDENTITY in study.user_attrs
+
+    if not described():
         if study.get_trials(deepcopy=False):
             raise StudyError(f"study '{name}' was not made by autoprune; choose another name or storage.")
-        found = dense()
-        # Measuring takes a while, in which another search may have made it.
-        if attr.IDENTITY not in study.user_attrs:
-            if timed_on is not None:
-                study.set_user_attr(attr.TIMED_ON, dict(timed_on))
-            _describe(study, identity, found, dense_widths, versions, frozen, metric)
-            name_metrics(study)
-            return study
+        what = f"the description of study '{name}'"
+        with Claims(study, say).turn(attr.IDENTITY, what, described) as mine:
+            # Another may have finished just before the claim.
+            if mine and not described():
+                if timed_on is not None:
+                    study.set_user_attr(attr.TIMED_ON, dict(timed_on))
+                _describe(study, identity, dense(), dense_widths, versions, frozen, metric)
     check_ours(study)
     known = study.user_attrs[attr.IDENTITY]
     changed = differences(*_comparable(known, identity))
@@ -84,7 +95,9 @@ def _comparable(
     left_out = {name for name in (attr.INPUTS, attr.LABELS) if name not in stored}
     if attr.INPUTS in stored and attr.INPUTS in current:
         left_out.add(attr.DATA)
-    before, after = ({n: v for n, v in each.items() if n not in left_out} for each in (stored, current))
+    kept = [{n: v for n, v in each.items() if n not in left_out} for each in (stored, current)]
+    # Left out where it is the usual one.
+    before, after = ({"objective": "macs", **each} for each in kept)
     return before, after
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from autoprune.errors import ConfigError
-from autoprune.models.importing import import_function
+from autoprune.importing import import_function
 
 Augment = Callable[[Tensor], Tensor]
 """From a batch of images (N, C, H, W) to another; draws from PyTorch's global random numbers."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import DataError
+from autoprune.fingerprint import DIGITS
 from autoprune.graph.groups import ChannelGraph, Role
 from autoprune.graph.state import tensor_of
 from autoprune.tensors import read_safetensors
@@ -37,7 +38,7 @@ class History:
     @property
     def fingerprint(self) -> str:
         """Sixteen hex digits that tell one history from another."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()[:16]
+        return hashlib.sha256(self.to_bytes()).hexdigest()[:DIGITS]
 
     def to_bytes(self) -> bytes:
         """As safetensors, one tensor per weight."""

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from autoprune.config import TrainingConfig
+from autoprune.fingerprint import fingerprint
 from autoprune.graph.capture import evaluation_mode
-from autoprune.models.fingerprint import fingerprint
 from autoprune.progress import Progress, Silent, Stage
 from autoprune.training.augmentation import make_augmentation
 from autoprune.training.checkpoint import read_checkpoint, write_checkpoint

@@ -28,8 +28,9 @@ class Interruption:
 
 @contextmanager
 def interruption(say: Callable[[str], None]) -> Iterator[Interruption]:
-    """Within the block the first SIGINT only sets the flag; the second raises KeyboardInterrupt.
+    """Within the block the first SIGINT, or SIGTERM, only sets the flag; the second raises KeyboardInterrupt.
 
+    A terminal sends the one, schedulers and containers the other.
     `say` gets the message for the user. Outside the main thread, where Python has no handlers, nothing
     changes.
     """
@@ -45,11 +46,12 @@ def interruption(say: Callable[[str], None]) -> Iterator[Interruption]:
         # In a thread of its own: the interrupted code may hold the locks that writing needs.
         _thread.start_new_thread(say, (MESSAGE,))
 
-    before = signal.signal(signal.SIGINT, handle)
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield found
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
 from autoprune.reconstruction.casm.fit import Fits, Fitter, Schedule
 from autoprune.reconstruction.casm.images import CachedImages, Images, LiveImages, dense_targets
 from autoprune.reconstruction.casm.replay import Cache, advance
-from autoprune.reconstruction.casm.trace import Trace, record_trace
+from autoprune.reconstruction.casm.trace import Trace, check_alike, record_trace
 from autoprune.reconstruction.casm.windows import Target, Window, parameters_of, whole, windows
 from autoprune.reconstruction.independent import affected
 
@@ -94,6 +94,7 @@ class _Work:
         self.inputs = inputs.laid_out(self.layout)
         self.dense_trace = record_trace(bench.model, bench.graph.layers, self.inputs)
         self.trace = record_trace(network, bench.graph.layers, self.inputs)
+        check_alike(self.dense_trace, self.trace)
         self.targets = [self._target(layer, kept) for layer in restorable(bench, self.trace, kept)]
         self.batch = min(options.batch, self.inputs.size)
         self.schedule = Schedule(options.steps, options.learning_rate)

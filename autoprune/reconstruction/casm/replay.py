@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from autoprune.calibration.call import Function
 from autoprune.data.inputs import Inputs
+from autoprune.errors import ModelError
 from autoprune.graph.multi_head import opened
 from autoprune.reconstruction.casm.trace import Call, DiffersEachTime, Slot, Trace, call_name, is_query
 
@@ -136,7 +137,7 @@ class Replay(TorchFunctionMode):
     def _skipped(self, call: Call, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not call.writes:
             # A size or a type: placeholders know theirs.
-            return func(*args, **kwargs)
+            return _asked(func, args, kwargs)
         return pytree.tree_map_only(Slot, self._stand_in, call.output)
 
     def _stand_in(self, slot: Slot) -> Tensor:
@@ -149,6 +150,18 @@ class Replay(TorchFunctionMode):
         slots, leaves = call.writes, [x for x in pytree.tree_leaves(output) if isinstance(x, Tensor)]
         for slot, leaf in zip(slots, leaves, strict=True):
             self.objects[slot.key] = leaf
+
+
+def _asked(func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    try:
+        return func(*args, **kwargs)
+    except (RuntimeError, NotImplementedError) as error:
+        if "meta" not in str(error):
+            raise
+        raise ModelError(
+            f"the parts of the network cannot be trained alone: its forward asks for the numbers in a tensor "
+            f"({call_name(func)}); use reconstruction 'sequential'."
+        ) from error
 
 
 def replay(

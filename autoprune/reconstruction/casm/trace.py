@@ -135,6 +135,12 @@ def record_trace(model: nn.Module, layers: Iterable[Layer], inputs: Inputs) -> T
     return Trace(small.calls, small.layers, twice, small.features, growth)
 
 
+def check_alike(dense: Trace, candidate: Trace) -> None:
+    """DiffersEachTime unless a number means the same call in both."""
+    if [call.kind for call in dense.calls] != [call.kind for call in candidate.calls]:
+        raise DiffersEachTime
+
+
 def _repeated(inputs: Inputs, count: int) -> Inputs:
     return inputs.select(torch.arange(count) % inputs.size)
 
@@ -176,6 +182,12 @@ class _Objects:
 SIZE_QUERIES: set[Function] = {
     Tensor.dim,
     Tensor.size,
+    Tensor.stride,
+    Tensor.numel,
+    Tensor.is_contiguous,
+    Tensor.__len__,
+    torch.numel,
+    *(getattr(owner, name) for owner in (torch, Tensor) for name in ("is_floating_point", "is_complex")),
     *(getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "is_nested")),
 }
 """Not counted as calls: stand-ins answer them, and an attention that has lost heads asks other ones."""

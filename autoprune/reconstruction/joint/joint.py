@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from autoprune.data.inputs import Inputs, concatenate, leading
 from autoprune.data.outputs import squared_deviation, squared_distance
 from autoprune.graph.groups import Kept, Layer
+from autoprune.graph.plain import masks_as_given
 from autoprune.graph.state import tensor_of
 from autoprune.layout import training_layout
 from autoprune.linear_algebra import for_images
@@ -38,7 +39,7 @@ from autoprune.reconstruction.casm.fit import (
 )
 from autoprune.reconstruction.casm.images import CachedImages, dense_targets
 from autoprune.reconstruction.casm.replay import Cache, advance, in_order
-from autoprune.reconstruction.casm.trace import record_trace
+from autoprune.reconstruction.casm.trace import check_alike, record_trace
 from autoprune.reconstruction.casm.windows import Target, Window
 from autoprune.reconstruction.joint.blocks import blocks
 from autoprune.reconstruction.joint.coordinates import Coordinates, Curvature, carried_back
@@ -50,8 +51,9 @@ _MORE = Limit(cpu=0, gpu=128 * 2**20, parts=600)
 """Bytes of inputs that may run at once where more images fill a device: small batches wait for launches."""
 _HISTORY = 20
 _SLACK = 0.01
-"""Outputs may end farther off by this share of their variance. Where the last layer reads more columns than
-there are images, a sequential fit knows these by heart, and what is nearer only others would show."""
+"""Outputs may end farther off than before up to this share of their variance. Where the last layer reads more
+columns than there are images, a sequential fit knows these by heart, and what is nearer only others would
+show."""
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +82,8 @@ class Joint(Reconstruction):
 
     def restore(self, bench: Bench, network: nn.Module, kept: Kept) -> None:
         Sequential(mirror=self.mirror, crops=self.crops).restore(bench, network, kept)
-        _Work(bench.with_views(mirror=self.mirror, crops=self.crops), network, kept, self.steps).run()
+        with masks_as_given():
+            _Work(bench.with_views(mirror=self.mirror, crops=self.crops), network, kept, self.steps).run()
 
 
 class _Work:
@@ -93,6 +96,7 @@ class _Work:
         self.inputs = inputs.laid_out(self.layout)
         self.dense_trace = record_trace(bench.model, bench.graph.layers, self.inputs)
         self.trace = record_trace(network, bench.graph.layers, self.inputs)
+        check_alike(self.dense_trace, self.trace)
 
     def run(self) -> None:
         wanted = [
@@ -108,7 +112,7 @@ class _Work:
         before, saved = self._error(), [parameter.detach().clone() for parameter in parameters]
         self._block_by_block(targets, images_at_once(self.inputs))
         # Blocks that are nearer to the dense ones are no promise for what comes out in the end.
-        if not self._error() <= before + _SLACK * self._variance():
+        if not self._error() <= max(before, _SLACK * self._variance()):
             put_back(parameters, saved)
             _log.warning("joint fits moved the outputs away from the dense ones: the sequential fit stays")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from autoprune.errors import ConfigError, DataError
-from autoprune.models.importing import import_function
+from autoprune.importing import import_function
 from autoprune.searching.metric_scale import MetricScale
 from autoprune.searching.metrics.base import LabelledMetric, metrics
 

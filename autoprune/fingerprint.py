@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
+
+from autoprune.tensors import bytes_of
 
 DIGITS = 16
 
@@ -19,9 +20,8 @@ class Digest(Protocol):
 
 def add_tensor(digest: Digest, name: str, tensor: Tensor) -> None:
     """Feed name, dtype, shape and bytes of a tensor of any shape to the digest."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
     digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-    digest.update(flat.view(torch.uint8).numpy().tobytes())
+    digest.update(bytes_of(tensor))
 
 
 def fingerprint(module: nn.Module) -> str:
