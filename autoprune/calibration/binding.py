@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils import _pytree as pytree
 
 from autoprune.calibration.call import Function, LayerCall
 from autoprune.graph.equations import linear_map
@@ -26,6 +27,7 @@ class Watched:
 
     tensor: Tensor
     layer: Layer
+    bias: Tensor | None = None
     turned: bool = False
 
     @property
@@ -38,7 +40,7 @@ class Watched:
         if not isinstance(output, Tensor) or tensor.dim() != 2 or output.shape != tensor.shape[::-1]:
             return None
         same = output.data_ptr() == tensor.data_ptr() and output.stride() == tensor.stride()[::-1]
-        return Watched(output, self.layer, not self.turned) if same else None
+        return Watched(output, self.layer, self.bias, not self.turned) if same else None
 
 
 Find = Callable[[Any], Watched | None]
@@ -50,6 +52,15 @@ def bound(find: Find, func: Function, args: tuple[Any, ...], kwargs: dict[str, A
     """The call of a watched layer; None for any other call."""
     binder = _BINDERS.get(func)
     return None if binder is None else binder(find, func, *args, **kwargs)
+
+
+def bound_inside(find: Find, func: Function, args: tuple[Any, ...]) -> list[LayerCall]:
+    """Calls of watched layers that a recurrent function makes and goes on with: their outputs are its own."""
+    if func not in _RECURRENT:
+        return []
+    found = [find(leaf) for leaf in pytree.tree_leaves(args[1:])]
+    known = {one.layer.name: one for one in found if one is not None}
+    return [LayerCall(one.layer, F.linear, args[0], one.tensor, one.bias) for one in known.values()]
 
 
 def _linear(
@@ -155,6 +166,10 @@ _FORWARD: dict[Function, Function] = {
     torch.conv_transpose1d: torch.conv1d,
     torch.conv_transpose2d: torch.conv2d,
     torch.conv_transpose3d: torch.conv3d,
+}
+_RECURRENT: set[Function] = {
+    *(torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu),
+    *(torch.lstm_cell, torch.gru_cell, torch.rnn_tanh_cell, torch.rnn_relu_cell),
 }
 _MATMULS: list[Function] = [torch.matmul, Tensor.matmul, Tensor.__matmul__]
 _BINDERS: dict[Function, Binder] = {

@@ -40,8 +40,14 @@ def steps_of(call: LayerCall, output: Tensor, limit: int | None) -> tuple[int, .
 
     Where positions take turns, as those of a transposed convolution, every kind of them is on the grid.
     """
-    steps = grid_steps(positions(call, output), limit)
-    return tuple(map(_prime_to, steps, call.phases)) if call.phases else steps
+    sizes = positions(call, output)
+    steps = grid_steps(sizes, limit)
+    if not call.phases:
+        return steps
+    few = [
+        min(step, max(1, size // phase)) for step, size, phase in zip(steps, sizes, call.phases, strict=True)
+    ]
+    return tuple(map(_prime_to, few, call.phases))
 
 
 def _prime_to(step: int, phase: int) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from autoprune.calibration.binding import Watched, bound
+from autoprune.calibration.binding import Watched, bound, bound_inside
 from autoprune.calibration.call import Function, LayerCall
 from autoprune.graph.groups import Layer
 from autoprune.graph.multi_head import opened
@@ -30,8 +30,10 @@ class LayerTap(TorchFunctionMode):
         state: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
         # A fixed filter is a buffer.
         state |= dict(model.named_buffers(remove_duplicate=False))
-        weights = [(state[layer.weight], layer) for layer in layers]
-        self._watched = {id(weight): Watched(weight, layer) for weight, layer in weights}
+        self._watched: dict[int, Watched] = {}
+        for layer in layers:
+            weight, bias = state[layer.weight], None if layer.bias is None else state[layer.bias]
+            self._watched[id(weight)] = Watched(weight, layer, bias)
         self._handler = handler
 
     def __torch_function__(
@@ -46,6 +48,8 @@ class LayerTap(TorchFunctionMode):
         if (inside := opened(func, args, kwargs)) is not None:
             with self:
                 return inside(*args, **kwargs)
+        for part in bound_inside(self._find_watched, func, args):
+            self._handle(part)
         output = func(*args, **kwargs)
         self._watch(args, output)
         return output
@@ -54,7 +58,10 @@ class LayerTap(TorchFunctionMode):
         return None if self._handler is None else self._handler(call)
 
     def _match(self, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> LayerCall | None:
-        return bound(lambda tensor: self._watched.get(id(tensor)), func, args, kwargs)
+        return bound(self._find_watched, func, args, kwargs)
+
+    def _find_watched(self, tensor: Any) -> Watched | None:
+        return self._watched.get(id(tensor))
 
     def _watch(self, args: tuple[Any, ...], output: Any) -> None:
         """Weights are read transposed as well: watch what a function makes of one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import pairwise
@@ -37,7 +37,7 @@ def assemble(trace: Trace, ignore: Sequence[str] = ()) -> ChannelGraph:
     unusable: dict[int, str] = {}
     macs = macs_of_classes(trace, classes)
     for atoms, members in _candidates(attachments, classes):
-        reason = _why_unusable(atoms, members)
+        reason = _why_unusable(atoms, members, trace.aside_only)
         if reason is None:
             # Units that cost differently beside their layers could not be counted: they are alike.
             group = ChannelGroup(_name(members), len(atoms), tuple(members), int(macs[atoms[0]]))
@@ -110,10 +110,15 @@ def _gather(
     return atoms, members
 
 
-def _why_unusable(atoms: np.ndarray, members: list[Member]) -> str | None:
+def _why_unusable(
+    atoms: np.ndarray, members: list[Member], aside_only: Collection[tuple[str, int]]
+) -> str | None:
     roles = {role for member in members for role in member.roles}
-    if Role.PRODUCER not in roles:
+    producers = [(member.tensor, member.dim) for member in members if Role.PRODUCER in member.roles]
+    if not producers:
         return "not computed by a layer"
+    if all(producer in aside_only for producer in producers):
+        return "computed in training mode alone"
     if Role.CONSUMER not in roles:
         return "no layer reads these channels"
     return _TIED if len(atoms) == 1 else None

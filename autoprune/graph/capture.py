@@ -6,7 +6,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,11 +39,16 @@ class Program:
     sizes: Mapping[str, Mapping[str, int]]
 
 
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> AbstractContextManager[None]:
     """Every module in eval mode inside, each module's own training flag restored after."""
+    return in_mode(model, training=False)
+
+
+@contextmanager
+def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Every module in training or eval mode inside, each module's own flag restored after."""
     flags = {module: module.training for module in model.modules()}
-    model.eval()
+    model.train(training)
     try:
         yield
     finally:
@@ -89,10 +94,17 @@ def aliases(model: nn.Module) -> dict[str, str]:
     return {name: first[id(tensor)] for source in (parameters, buffers) for name, tensor in source}
 
 
-def capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> Program:
-    """Trace `model` in eval mode. The model is not changed; a forward that fails is a ModelError."""
+def capture(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    training: bool = False,
+) -> Program:
+    """Trace `model` in eval mode, or in training mode. The model is not changed; a forward that fails is a
+    ModelError."""
     try:
-        with evaluation_mode(model), unnoted(model), warnings.catch_warnings(), unlogged():
+        with in_mode(model, training), unnoted(model), warnings.catch_warnings(), unlogged():
             warnings.simplefilter("ignore")
             program = _exported(model, args, dict(kwargs or {}))
     except Exception as error:

@@ -14,6 +14,7 @@ from autoprune.graph.groups import ChannelGraph
 from autoprune.graph.labels import Labels
 from autoprune.graph.operators import apply_rule
 from autoprune.graph.trace import Trace
+from autoprune.graph.training_mode import in_training
 
 OUTPUT = "network output"
 """Why the channels of a network's last layer stay."""
@@ -30,13 +31,26 @@ def find_groups(
     `ignore` holds patterns (fnmatch) of module names whose channels stay dense. The model is not
     changed. Raises ModelError when it cannot be traced.
     """
-    return assemble(walk(capture(model, args, kwargs)), ignore)
+    program = capture(model, args, kwargs)
+    return assemble(walk(program, beside=in_training(model, program, args, kwargs)), ignore)
 
 
-def walk(program: Program) -> Trace:
-    """Visit every node in order of execution and note labels, layers and freezes."""
+def walk(program: Program, beside: Program | None = None) -> Trace:
+    """Visit every node in order of execution and note labels, layers and freezes.
+
+    What runs in the program `beside` is sliced with the rest, and neither counted nor a reason to freeze.
+    """
     trace, live = Trace(program), _live(program.graph)
-    for node in program.graph.nodes:
+    _visit(trace, live)
+    if beside is not None:
+        with trace.aside(beside):
+            _visit(trace, set())
+    trace.close()
+    return trace
+
+
+def _visit(trace: Trace, live: set[fx.Node]) -> None:
+    for node in trace.program.graph.nodes:
         # What nobody reads runs all the same: sizes have to fit there, and channels may mix.
         trace.ledger.lenient = node not in live
         if node.op == "placeholder":
@@ -45,11 +59,9 @@ def walk(program: Program) -> Trace:
             trace.values[node] = apply_rule(node, trace)
         elif node.op == "get_attr":
             trace.values[node] = Call(node, trace).constants()
-        elif node.op == "output":
+        elif node.op == "output" and node in live:
             _freeze_outputs(node, trace)
     trace.ledger.lenient = False
-    trace.close()
-    return trace
 
 
 def _live(graph: fx.Graph) -> set[fx.Node]:

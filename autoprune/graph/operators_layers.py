@@ -37,16 +37,17 @@ def _forward(call: Call, spatial: int) -> Value:
         weight,
         groups,
         math.prod(call.shape[channel + 1 :]) * math.prod(call.shape[:channel]),
+        call.arg("bias"),
     )
     if groups == 1:
         call.trace.attach(weight, 1, Role.CONSUMER, columns)
-        rows = _produce(call, weight, 0, call.shape[channel])
+        rows = _produce(call, weight, 0, call.shape[channel], call.arg("bias"))
     elif groups == columns.numel():
         rows = columns.repeat_interleave(call.shape[channel] // groups)
         _follow(call, rows, weight, call.state_name(call.arg("bias")))
     else:
         call.trace.attach(weight, 1, Role.CONSUMER, _tie(call, columns, groups))
-        rows = _produce(call, weight, 0, call.shape[channel])
+        rows = _produce(call, weight, 0, call.shape[channel], call.arg("bias"))
         _tie(call, rows, groups)
     return Labels.along(call.shape, channel, rows)
 
@@ -59,10 +60,10 @@ def _transposed(call: Call, spatial: int) -> Value:
         return _stay_dense(call, channel, weight)
     groups = int(call.arg("groups", 1))
     places = math.prod(call.labels("input").shape) // columns.numel()
-    _record(call, LayerKind.CONV_TRANSPOSE, weight, groups, places)
+    _record(call, LayerKind.CONV_TRANSPOSE, weight, groups, places, call.arg("bias"))
     if groups == 1:
         call.trace.attach(weight, 0, Role.CONSUMER, columns)
-        rows = _produce(call, weight, 1, call.shape[channel])
+        rows = _produce(call, weight, 1, call.shape[channel], call.arg("bias"))
     elif groups == columns.numel() == call.shape[channel]:
         rows = columns
         _follow(call, rows, weight, call.state_name(call.arg("bias")))
@@ -77,15 +78,15 @@ def linear(call: Call) -> Value:
     weight, columns = call.state_name(call.arg("weight")), _columns(call, "input", last)
     if weight is None or columns is None:
         return _stay_dense(call, last, weight)
-    _record(call, LayerKind.LINEAR, weight, 1, math.prod(call.shape[:-1]))
+    _record(call, LayerKind.LINEAR, weight, 1, math.prod(call.shape[:-1]), call.arg("bias"))
     call.trace.attach(weight, 1, Role.CONSUMER, columns)
-    return Labels.along(call.shape, last, _produce(call, weight, 0, call.shape[last]))
+    return Labels.along(call.shape, last, _produce(call, weight, 0, call.shape[last], call.arg("bias")))
 
 
-def matrix_product(call: Call, input: str, matrix: object, bias: str = "") -> Labels | None:
+def matrix_product(call: Call, input: str, matrix: object, bias: object = None) -> Labels | None:
     """A product of (..., I) with a weight (I, O); None where it is no weight, or channels run elsewhere.
 
-    `bias` names the argument that is added for each of the O.
+    `bias` is the node of what is added for each of the O.
     """
     weight = call.state_name(matrix)
     last = len(call.shape) - 1
@@ -95,6 +96,45 @@ def matrix_product(call: Call, input: str, matrix: object, bias: str = "") -> La
     _record(call, LayerKind.PRODUCT, weight, 1, math.prod(call.shape[:-1]), bias)
     call.trace.attach(weight, 0, Role.CONSUMER, columns)
     return Labels.along(call.shape, last, _produce(call, weight, 1, call.shape[last], bias))
+
+
+def recurrent(call: Call) -> Value:
+    """lstm, gru, rnn: what the first layer reads can go; what it remembers stays."""
+    columns, values = call.labels_along("input", -1), call.arg("params")
+    if columns is None or values is None:
+        return call.give_up("mixes channels")
+    directions = 1 + call.arg("bidirectional")
+    each = len(values) // (call.arg("num_layers") * directions)
+    firsts = range(0, each * directions, each)
+    biased = call.arg("has_biases")
+    _feed_back(call, [(values[i], values[i + 2] if biased else None) for i in firsts], columns)
+    return call.constants()
+
+
+def recurrent_cell(call: Call) -> Value:
+    """lstm_cell, gru_cell, rnn_*_cell: one step."""
+    columns = call.labels_along("input", -1)
+    if columns is None:
+        return call.give_up("mixes channels")
+    _feed_back(call, [(call.arg("w_ih"), call.arg("b_ih"))], columns)
+    return call.constants()
+
+
+def _feed_back(call: Call, weights: list[tuple[fx.Node, fx.Node | None]], columns: Tensor) -> None:
+    """Weights (O, I) read the input; what they give comes back, as does what was hidden before."""
+    why = "feeds back"
+    fx.map_arg(call.arg("hx"), lambda node: call.freeze(call.raw_of(node), why))
+    for weight, bias in weights:
+        name = call.state_name(weight)
+        if name is None:
+            call.freeze(columns, _COMPUTED)
+            continue
+        places = math.prod(call.raw("input").shape[:-1])
+        _record(call, LayerKind.LINEAR, name, 1, places, bias, inside=True)
+        call.trace.attach(name, 1, Role.CONSUMER, columns)
+        rows = call.trace.ledger.fresh(call.trace.program.tensors[name].shape[0])
+        call.freeze(rows, why)
+        call.trace.attach(name, 0, Role.PRODUCER, rows)
 
 
 def embedding(call: Call) -> Value:
@@ -191,14 +231,14 @@ def _pin(call: Call, name: str, why: str) -> None:
         call.trace.attach(name, dim, Role.CONSUMER if dim else Role.PRODUCER, labels)
 
 
-def _produce(call: Call, weight: str, dim: int, count: int, bias: str = "bias") -> Tensor:
-    """Fresh labels of a layer's output channels, shape (count,); `bias` names an argument."""
+def _produce(call: Call, weight: str, dim: int, count: int, bias: object) -> Tensor:
+    """Fresh labels of a layer's output channels, shape (count,); `bias` is a node, if there is one."""
     rows = call.trace.ledger.fresh(count)
     call.trace.attach(weight, dim, Role.PRODUCER, rows)
-    if name := call.state_name(call.arg(bias)):
+    if name := call.state_name(bias):
         call.trace.readers[name].add(weight)
         call.trace.attach(name, 0, Role.PRODUCER, rows)
-    _meet_computed(call, rows, call.arg(bias))
+    _meet_computed(call, rows, bias)
     return rows
 
 
@@ -226,8 +266,20 @@ def _tie(call: Call, channels: Tensor, groups: int) -> Tensor:
     return split[0]
 
 
-def _record(call: Call, kind: LayerKind, weight: str, groups: int, places: int, bias: str = "bias") -> None:
-    """Note the layer; a weight used again adds the places it is applied at."""
+def _record(
+    call: Call,
+    kind: LayerKind,
+    weight: str,
+    groups: int,
+    places: int,
+    bias: object,
+    *,
+    inside: bool = False,
+) -> None:
+    """Note the layer; a weight used again adds the places it is applied at.
+
+    `inside`: the operator goes on with what the layer gives, and gives something else itself.
+    """
     layers = call.trace.layers
     if weight in layers:
         known = layers[weight]
@@ -235,8 +287,9 @@ def _record(call: Call, kind: LayerKind, weight: str, groups: int, places: int, 
         layers[weight] = replace(known, macs_per_weight=places, norm=None, alone=alone and known.alone)
         return
     shape = tuple(call.trace.program.tensors[weight].shape)
-    constant = call.state_name(call.arg(bias))
-    layers[weight] = Layer(layer_name(weight), kind, weight, constant, shape, groups, places, _norm(call))
+    name, constant = layer_name(weight), call.state_name(bias)
+    norm = None if inside else _norm(call)
+    layers[weight] = Layer(name, kind, weight, constant, shape, groups, places, norm)
 
 
 def layer_name(weight: str) -> str:
@@ -268,6 +321,8 @@ LAYERS: dict[str, Rule] = {
     **dict.fromkeys(_NORMS, batch_norm),
     "group_norm": group_norm,
     "linear": linear,
+    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), recurrent),
+    **dict.fromkeys(("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), recurrent_cell),
     **dict.fromkeys(("embedding", "embedding_bag", "_embedding_bag"), embedding),
     "prelu": prelu,
 }

@@ -137,7 +137,7 @@ def baddbmm(call: Call) -> Value:
 def addmm(call: Call) -> Value:
     """A sum of (M, N), often a bias, and a product; `spell` gives it more dimensions than torch does."""
     plain = call.arg("beta") == call.arg("alpha") == 1 and call.arg("self").meta["val"].ndim == 1
-    bias = "self" if plain else ""
+    bias = call.arg("self") if plain else None
     found: One | None = matrix_product(call, "mat1", call.arg("mat2"), bias)
     if found is None:
         left, right = call.raw("mat1"), call.raw("mat2")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from torch import Tensor, fx
@@ -75,6 +76,22 @@ class Trace:
         self.spreads: list[Spread] = []
         self.products: list[Product] = []
         self.reshapes: list[Reshape] = []
+        # Dimensions of tensors that only a program aside reads.
+        self.aside_only: set[tuple[str, int]] = set()
+
+    @contextmanager
+    def aside(self, program: Program) -> Iterator[None]:
+        """Inside, another program of the same model is followed, of which only what it slices is noted."""
+        before, known = dict(vars(self)), set(self.attachments)
+        self.program = program
+        self.layers, self.dense_outputs, self.spreads = {}, [], []
+        self.products, self.reshapes = [], []
+        self.readers, self._free_state = defaultdict(set), {}
+        try:
+            yield
+        finally:
+            vars(self).update(before)
+            self.aside_only = self.attachments.keys() - known
 
     def attach(self, tensor: str, dim: int, role: Role, vector: Tensor) -> None:
         """Run `vector`'s channels along `dim` of a state tensor; several uses of it are tied."""

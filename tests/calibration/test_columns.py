@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvTransposeNd
 
 from autoprune.calibration.call import LayerCall
 from autoprune.calibration.columns import (
@@ -19,6 +20,7 @@ from autoprune.calibration.columns import (
     output_columns,
     positions,
     raw_columns,
+    steps_of,
     to_raw,
 )
 from autoprune.calibration.taps import LayerTap
@@ -38,6 +40,12 @@ LAYERS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "one pixel": (lambda: nn.Conv2d(3, 4, 3), (3, 3, 3)),
     "conv1d": (lambda: nn.Conv1d(3, 4, 3, stride=2, padding=1), (3, 11)),
     "conv3d": (lambda: nn.Conv3d(2, 4, (2, 3, 1), stride=(1, 2, 1), padding=(1, 0, 0)), (2, 4, 5, 3)),
+    "transposed": (lambda: nn.ConvTranspose2d(3, 4, 3, 2, 1, output_padding=1), (3, 5, 4)),
+    "blocks": (lambda: nn.ConvTranspose2d(3, 4, 2, 2, bias=False), (3, 4, 3)),
+    "gaps": (lambda: nn.ConvTranspose2d(3, 4, (1, 2), (3, 2), (1, 0), dilation=(1, 2)), (3, 4, 3)),
+    "transposed depthwise": (lambda: nn.ConvTranspose2d(4, 4, 3, 2, groups=4), (4, 4, 5)),
+    "transposed 1d": (lambda: nn.ConvTranspose1d(3, 4, 4, 2, 1), (3, 6)),
+    "transposed 3d": (lambda: nn.ConvTranspose3d(2, 3, (2, 1, 3), (2, 1, 1)), (2, 3, 2, 2)),
     "linear": (lambda: nn.Linear(5, 4), (5,)),
     "tokens": (lambda: nn.Linear(5, 4, bias=False), (7, 5)),
     "planes": (lambda: nn.Linear(5, 4), (3, 4, 5)),
@@ -46,6 +54,7 @@ LAYERS: dict[str, tuple[Any, tuple[int, ...]]] = {
 
 def record(layer: nn.Module, images: Tensor) -> tuple[LayerCall, Tensor]:
     kind = LayerKind.LINEAR if isinstance(layer, nn.Linear) else LayerKind.CONV
+    kind = LayerKind.CONV_TRANSPOSE if isinstance(layer, _ConvTransposeNd) else kind
     weight = layer.get_parameter("weight")
     known = Layer("layer", kind, "weight", None, tuple(weight.shape), getattr(layer, "groups", 1), 1)
     seen: list[LayerCall] = []
@@ -111,6 +120,16 @@ def test_the_steps_leave_about_the_limit(sizes: list[int], limit: int) -> None:
     assert set(grid_steps(sizes, None)) == {1} and len(steps) == len(sizes)
     left = count / math.prod(steps)
     assert left == count if count <= limit else limit / 2 <= left <= limit * 2
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if "trans" in name or name in ("blocks", "gaps")])
+@pytest.mark.parametrize("limit", [2, 4, 9, 16])
+def test_a_grid_has_positions_of_every_phase(name: str, limit: int) -> None:
+    factory, shape = LAYERS[name]
+    call, output = record(factory(), torch.randn(2, shape[0], *(8 for _ in shape[1:])))
+    steps = steps_of(call, output, limit)
+    for step, phase, size in zip(steps, call.phases, output.shape[2:], strict=True):
+        assert {place % phase for place in range(size)[Grid((step,)).index(0, size)]} == set(range(phase))
 
 
 def test_few_positions_are_halved_along_one_dimension() -> None:

@@ -213,31 +213,26 @@ def restored_by(method: Sequential, bench: Bench, kept: dict[str, Tensor]) -> di
     return sliced.state_dict()
 
 
-class Upsampling(nn.Module):
-    """Its first group is read by a transposed convolution, or by one that runs twice: neither is refitted."""
+class Twice(nn.Module):
+    """Its first group is read by a convolution that runs twice, which is not refitted."""
 
-    def __init__(self, transposed: bool) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.a, self.c, self.head = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(12, 12, 3), nn.Linear(12, 5)
-        self.b = nn.ConvTranspose2d(16, 12, 2, 2) if transposed else nn.Conv2d(16, 12, 3)
-        self.transposed = transposed
+        self.b = nn.Conv2d(16, 12, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.a(x))
-        y = torch.relu(self.b(x))
-        y = y if self.transposed else y + torch.relu(self.b(x.flip(2)))
+        y = torch.relu(self.b(x)) + torch.relu(self.b(x.flip(2)))
         head: Tensor = self.head(torch.relu(self.c(y)).mean((2, 3)))
         return head
 
 
-@pytest.mark.parametrize("transposed", [True, False])
 @pytest.mark.parametrize(("reach", "names"), [(None, ["c", "head"]), (1, ["c"]), (0, [])])
 @torch.no_grad()
-def test_layers_behind_one_that_cannot_be_refitted_are(
-    transposed: bool, reach: int | None, names: list[str]
-) -> None:
+def test_layers_behind_one_that_cannot_be_refitted_are(reach: int | None, names: list[str]) -> None:
     torch.manual_seed(0)
-    model, images = Upsampling(transposed).double(), torch.randn(64, 3, 8, 8, dtype=torch.float64)
+    model, images = Twice().double(), torch.randn(64, 3, 8, 8, dtype=torch.float64)
     bench = make_bench(model, images)
     kept = {**bench.graph.all_kept(), "a": torch.arange(8)}
     assert [layer.name for layer in disturbed(bench, kept, reach)] == names

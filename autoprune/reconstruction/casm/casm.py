@@ -19,6 +19,7 @@ from torch import nn
 from autoprune.data.inputs import concatenate
 from autoprune.errors import ConfigError
 from autoprune.graph.groups import Kept, Layer
+from autoprune.graph.plain import masks_as_given
 from autoprune.layout import training_layout
 from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
 from autoprune.reconstruction.casm.fit import Fits, Fitter, Schedule
@@ -81,7 +82,8 @@ class Casm(Reconstruction):
         first = bench if self.start_images is None else bench.first(self.start_images)
         self._start().restore(first, network, kept)
         few = bench if self.images is None else bench.first(self.images)
-        _Work(self, few.with_views(mirror=False, crops=self.crops), network, kept).run()
+        with masks_as_given():
+            _Work(self, few.with_views(mirror=False, crops=self.crops), network, kept).run()
 
 
 class _Work:
@@ -144,6 +146,7 @@ class _Work:
 def restorable(bench: Bench, trace: Trace, kept: Kept) -> Sequence[Layer]:
     """Layers from the first that loses columns on, without those that run more than once."""
     names = {layer.name for layer in affected(bench, kept)}
-    layers = [layer for layer in bench.graph.layers if layer.name in trace.features]
+    layers = bench.graph.layers
     first = next((i for i, layer in enumerate(layers) if layer.name in names), len(layers))
-    return [layer for layer in layers[first:] if layer.name not in trace.repeated]
+    found = [layer for layer in layers[first:] if layer.name in trace.features]
+    return [layer for layer in found if layer.name not in trace.repeated]
