@@ -16,9 +16,8 @@ def expanded(place: str | Path) -> str:
 
 def check_file(path: Path, what: str, option: str) -> None:
     """ConfigError unless a file could be written there: before long work, not behind it."""
-    place = path if path.exists() else path.absolute().parent
-    advice = f"choose another {option}."
+    folder, advice = path.absolute().parent, f"choose another {option}."
     if path.is_dir():
         raise ConfigError(f"{what} '{path}' cannot be written: it is a folder; {advice}")
-    if not place.exists() or not os.access(place, os.W_OK):
-        raise ConfigError(f"{what} '{path}' cannot be written: '{place}' cannot be written to; {advice}")
+    if not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise ConfigError(f"{what} '{path}' cannot be written: no writing in '{folder}'; {advice}")

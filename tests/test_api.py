@@ -445,3 +445,41 @@ def test_a_forward_may_keep_feature_maps_on_its_module() -> None:
 def test_mirrors_for_small_models_of_cached_activations_are_an_error() -> None:
     with pytest.raises(ConfigError, match="scope"):
         search(reconstruction="casm", reconstruction_options={"mirror": True})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"name": None}, "name must be"),
+        ({"name": " "}, "name must be"),
+        ({"history": 3}, "history must be"),
+        ({"device": "meta"}, "device 'meta' cannot be used"),
+        ({"progress": 3}, "progress must have"),
+        ({"calibration": IMAGES.double()}, "float64"),
+        ({"evaluate": None, "validation": quality}, "goes to evaluate"),
+        ({"min_kept": 1.0}, "nothing can go"),
+    ],
+)
+def test_wrong_arguments_are_said_in_words(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(AutopruneError, match=said):
+        search(**wrong)
+
+
+def test_one_image_cannot_judge() -> None:
+    with pytest.raises(DataError, match="at least two images must judge"):
+        autoprune.search(SMALL.model(), calibration=IMAGES, validation=[(UNSEEN[:1], torch.zeros(1).long())])
+
+
+def test_validation_of_another_type_is_named() -> None:
+    labels = torch.zeros(48, dtype=torch.int64)
+    with pytest.raises(DataError, match=r"inputs are float64.*torch.float32"):
+        autoprune.search(SMALL.model(), calibration=IMAGES, validation=[(UNSEEN.double(), labels)])
+
+
+def test_inputs_of_one_number_each() -> None:
+    column = torch.linspace(-1, 1, 64)[None].T
+    model = nn.Sequential(nn.Linear(1, 8), nn.ReLU(), nn.Linear(8, 1))
+    front = autoprune.search(
+        model, calibration=column, validation=[(column, column**2)], metric="r2", trials=2
+    )
+    assert len(front.trials) == 2

@@ -109,7 +109,8 @@ def _unwrapped(content: Any, path: Path) -> State:
 
 def _without_prefix(state: State, wanted: Mapping[str, Any]) -> State:
     """Without what parallel and compiled networks put before every name, unless the model has it as well."""
-    for prefix in PREFIXES:
+    # A compiled network in a parallel one, or the other way round.
+    for prefix in (*PREFIXES, *PREFIXES):
         known = any(name.startswith(prefix) for name in wanted)
         if not known and all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}

@@ -134,15 +134,15 @@ def make_space(
     options = tuple(
         allowed_widths(group.width, least.get(group.name, min_kept), multiple_of) for group in graph.groups
     )
+    names = tuple(group.name for group in graph.groups)
+    bounds = absolute_bounds(cost, budget or {})
+    counted = {name: bound for name, bound in bounds.items() if name != LATENCY}
+    check_reachable(Space(names, options, cost, {}), counted)
     if all(len(widths) == 1 for widths in options):
         raise ConfigError(
             f"nothing can go: with min_kept = {min_kept:g} and multiple_of = {multiple_of} every group keeps "
             "all of its channels; lower them, or raise caps."
         )
-    names = tuple(group.name for group in graph.groups)
-    bounds = absolute_bounds(cost, budget or {})
-    counted = {name: bound for name, bound in bounds.items() if name != LATENCY}
-    check_reachable(Space(names, options, cost, {}), counted)
     return Space(names, options, cost, bounds, OBJECTIVES[objective], latencies)
 
 

@@ -61,3 +61,8 @@ def test_a_shell_completes_without_waiting_for_torch(
     done = python("-c", script)
     assert done.stdout.split() == ["sequential", "False"], done.stderr
     assert "--install-completion" in CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).stdout
+
+
+def test_sections_of_a_study_file_are_no_markup() -> None:
+    text = CliRunner().invoke(app, ["finetune", "--help"], env={"COLUMNS": "200"}).stdout
+    assert text.count("In place of [training]") == 3

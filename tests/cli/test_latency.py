@@ -83,6 +83,8 @@ def test_one_impossible_budget_of_several_builds_none(invoke: Invoke, tmp_path: 
 
 def test_requests() -> None:
     assert requests({"macs": [0.5], "params": None}, None) == {"macs-0.5": {"macs": 0.5}}
+    near = requests({"macs": [20512345.0, 20512349.0]}, None)
+    assert list(near) == ["macs-20512345", "macs-20512349"]
     assert requests({"macs": [0.5], "params": [0.7, 0.6]}, None) == {
         "params-0.7": {"params": 0.7, "macs": 0.5},
         "params-0.6": {"params": 0.6, "macs": 0.5},

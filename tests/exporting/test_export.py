@@ -248,6 +248,10 @@ def test_arguments_that_cannot_be(tmp_path: Path) -> None:
         export(network, images, tmp_path / "network", "pt2", batch=0)
     with pytest.raises(DataError, match="at least one example input"):
         export(network, images[:0], tmp_path / "network", "pt2")
+    with pytest.raises(ConfigError, match=r"must be an nn\.Module, got int"):
+        export(3, images, tmp_path / "network", "pt2")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"'.onnx' is the suffix of onnx, but the export is to pt2"):
+        export(network, images, tmp_path / "network.onnx", "pt2")
 
 
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

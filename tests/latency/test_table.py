@@ -37,7 +37,7 @@ def table_of(network: str, timing: Timing) -> tuple[ChannelGraph, Slicer, Latenc
     network = slicer.build(graph.all_kept())
 
     def sliced(kept: Kept) -> nn.Module:
-        slicer.apply(network, slicer.state(kept))
+        slicer.apply(network, slicer.state(kept), kept)
         return network
 
     table = measure_table(graph, options_of(graph), timing, sliced)

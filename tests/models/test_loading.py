@@ -203,3 +203,21 @@ def test_published_resnet20_scores_its_accuracy_on_cifar10() -> None:
             int((model(images).argmax(1) == labels).sum()) for images, labels in loader(splits.validation)
         )
     assert correct == pytest.approx(1817, abs=2)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module."])
+def test_what_parallel_networks_put_before_names_is_taken_off(prefix: str, tmp_path: Path) -> None:
+    class Wrapped(nn.Module):
+        """Its own names begin as those of a parallel network do."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = nn.Linear(3, 3)
+
+    plain, wrapped = nn.Linear(3, 3), Wrapped()
+    torch.save({prefix + name: value for name, value in plain.state_dict().items()}, tmp_path / "plain.pth")
+    torch.save(wrapped.state_dict(), tmp_path / "wrapped.pth")
+    for source, fresh, file in ((plain, nn.Linear(3, 3), "plain"), (wrapped, Wrapped(), "wrapped")):
+        load_weights(fresh, tmp_path / f"{file}.pth")
+        for name, value in source.state_dict().items():
+            assert fresh.state_dict()[name].equal(value)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 from autoprune.data.inputs import Inputs
+from autoprune.errors import DataError
 from autoprune.graph import Slicer
 from autoprune.reconstruction import re_estimate
 from tests.small import NETWORKS, make_bench, random_kept, relative_error
@@ -38,3 +40,18 @@ def test_it_helps_where_nothing_was_reconstructed() -> None:
     before = relative_error(pruned, model, images)
     re_estimate(pruned, bench.chunks)
     assert relative_error(pruned, model, images) < before
+
+
+def test_every_image_counts_alike_however_they_are_batched() -> None:
+    network = nn.Sequential(nn.BatchNorm1d(3)).eval()
+    images = torch.cat([torch.zeros(96, 3), torch.ones(2, 3)])
+    re_estimate(network, [Inputs((images[:96],)), Inputs((images[96:],))])
+    torch.testing.assert_close(network[0].running_mean, images.mean(0))
+    assert network[0].momentum == 0.1
+
+
+def test_one_image_is_too_few() -> None:
+    network = nn.Sequential(nn.BatchNorm1d(3)).eval()
+    with pytest.raises(DataError, match="at least two images at a time, got 1"):
+        re_estimate(network, [Inputs((torch.ones(1, 3),))])
+    assert not network[0].training

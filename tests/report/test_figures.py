@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import plotly.graph_objects
@@ -77,3 +78,30 @@ def test_the_same_content_gives_the_same_page(make_content: Callable[..., Conten
     content = make_content()
     lines = [make_page(content).split("Written ")[1][20:] for _ in range(2)]
     assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize("objective", ["macs", "params"])
+def test_hypervolume_is_that_of_the_front(make_content: Callable[..., Content], objective: str) -> None:
+    content = make_content(trials=20, IDENTITY={"objective": objective})
+    sizes = [point.params for point in content.front.trials]
+    # Parameters that do not follow the MACs.
+    trials = [replace(p, params=n) for p, n in zip(content.front.trials, reversed(sizes), strict=True)]
+    front = replace(content.front, trials=trials)
+    (trace,) = further_figures.volume_by_trial(replace(content, front=front))["data"]
+    floor, shares = front.metric.floor or 0.0, [*(front.share(point) for point in front), 1.0]
+    steps = zip(front, shares[:-1], shares[1:], strict=True)
+    area = sum((point.accuracy - floor) * (after - here) for point, here, after in steps)
+    assert front.objective == objective and trace["y"][-1] == pytest.approx(area)
+
+
+def test_a_trial_that_was_measured_too_slow_is_on_no_front(make_content: Callable[..., Content]) -> None:
+    content = make_content(trials=6)
+    slow = replace(content.front.trials[0], accuracy=0.99, latency_ms=9.0)
+    trials = [slow, *(replace(point, latency_ms=1.0) for point in content.front.trials[1:])]
+    front = replace(content.front, trials=trials, latency_bound=5.0)
+    without = replace(front, trials=trials[1:])
+    volumes = [
+        further_figures.volume_by_trial(replace(content, front=one))["data"][0]["y"][-1]
+        for one in (front, without)
+    ]
+    assert front.too_slow == [slow] and volumes[0] == pytest.approx(volumes[1])

@@ -32,13 +32,17 @@ def test_caps_are_hard(strategy: str, make_engine: MakeEngine) -> None:
 def test_a_cap_raises_the_floor_and_never_lowers_it(make_engine: MakeEngine) -> None:
     engine = make_engine("residual")
     graph, cost = engine.graph, engine.cost
-    for cap in (0.0, 0.3, 0.5, 1.0):
+    for cap in (0.3, 0.5, 1.0):
         space = make_space(graph, cost, min_kept=0.4, multiple_of=2, caps=dict.fromkeys(graph.widths, cap))
         for name, option in zip(space.names, space.options, strict=True):
             assert np.array_equal(option, allowed_widths(graph.widths[name], max(0.4, 1 - cap), 2))
     with pytest.raises(BudgetError, match="caps"):
         dense = dict.fromkeys(graph.widths, 0.0)
         make_space(graph, cost, min_kept=0.05, budget={"macs": 0.5}, caps=dense)
+    with pytest.raises(ConfigError, match="nothing can go"):
+        make_space(graph, cost, min_kept=0.05, caps=dense)
+    with pytest.raises(ConfigError, match="multiple_of = 1000"):
+        make_space(graph, cost, min_kept=0.05, multiple_of=1000)
 
 
 def test_caps_belong_to_what_a_study_is(make_engine: MakeEngine) -> None:

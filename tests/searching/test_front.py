@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -125,3 +126,20 @@ def test_single_trials() -> None:
         front.of_trial(4)
     with pytest.raises(StudyError, match="without its model"):
         front.of_trial(3).build()
+
+
+def test_json_has_nothing_for_what_is_no_number() -> None:
+    broken = replace(point(0, 900, 0.8), output_error=math.nan, proxies={"additive": math.inf, "rung": 0.5})
+    (entry,) = json.loads(json.dumps(Front("s", DENSE, [broken]).to_json(), allow_nan=False))["front"]
+    assert entry["output_error"] is None and entry["proxies"] == {"additive": None, "rung": 0.5}
+
+
+def test_points_by_their_places_on_the_front() -> None:
+    front = Front("s", DENSE, [point(0, 900, 0.8), point(1, 400, 0.7), point(2, 500, 0.6)])
+    assert [front[0].trial, front[-1].trial] == [1, 0]
+
+
+@pytest.mark.parametrize("bound", ["x", True, 0, -1.0, math.nan])
+def test_a_bound_must_be_a_positive_number(bound: Any) -> None:
+    with pytest.raises(ConfigError, match="must be a positive number"):
+        Front("s", DENSE, [point(0, 900, 0.8)]).best(macs=bound)

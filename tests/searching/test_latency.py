@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from autoprune.errors import BudgetError, ConfigError, StudyError
+from autoprune.latency.timing import Sample
 from autoprune.searching import attributes as attr
 from autoprune.searching.allocate import project
 from autoprune.searching.engine import Engine
@@ -252,3 +255,20 @@ def test_targets_of_latency_are_checked_without_a_clock() -> None:
 
     timed(objective="latency", strategy_options={"targets": [0.5]}, clock=no_clock).check()
     assert len(timed(objective="latency", strategy_options={"targets": [0.5]}, trials=2).search().trials) == 2
+
+
+class Running(FakeTiming):
+    """Runs what it times: with as many heads as its weights say, each three channels wide."""
+
+    def sample(self, network: nn.Module, layers: Mapping[str, str]) -> Sample:
+        with torch.no_grad():
+            self.inputs.call(network)
+        attention = network.get_submodule("attention")
+        assert attention.in_proj_weight.shape[0] == 3 * 3 * attention.num_heads
+        return super().sample(network, layers)
+
+
+def test_attention_is_timed_with_as_many_heads_as_are_left() -> None:
+    engine = timed("heads", objective="latency", trials=3, clock=Running)
+    assert any(group.macs_per_unit for group in engine.graph.groups)
+    assert len(engine.search().trials) == 3

@@ -63,7 +63,8 @@ def test_workers_that_are_known_to_be_dead_are_left_out(study: Study) -> None:
             study.ask().set_user_attr(WORKER, name)
         study.ask()
         found = overview(study)
-    assert found.running == 5 and set(found.workers) == {living, "another-host/1/abc"}
+    assert found.running == 4 and set(found.workers) == {living, "another-host/1/abc"}
+    assert found.failed == found.lost == 1
 
 
 def test_the_last_activity_knows_its_offset(study: Study) -> None:

@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from optuna import Study
 from optuna.trial import TrialState
 
 from autoprune.errors import AutopruneError, BudgetError, ConfigError, DataError, StudyError
@@ -350,18 +353,53 @@ def test_a_metric_that_fails_later_leaves_the_study_usable(make_engine: MakeEngi
     assert len(make_engine(storage=path, trials=6).search().trials) == 6
 
 
-def test_a_search_that_was_made_while_the_dense_network_was_measured_is_not_overwritten(
+def test_of_searches_that_begin_at_once_one_describes_the_study(
     make_engine: MakeEngine, tmp_path: Path
 ) -> None:
+    storage, meet = str(tmp_path / "study.journal"), threading.Barrier(2)
+
+    def begin(damping: float) -> Study | StudyError:
+        engine = make_engine(storage=storage, damping=damping)
+        _ = engine.space
+        meet.wait()
+        try:
+            return engine.study
+        except StudyError as error:
+            return error
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(begin, (0.5, 0.25)))
+    made, refused = sorted(found, key=lambda one: isinstance(one, StudyError))
+    assert isinstance(made, Study) and isinstance(refused, StudyError) and "damping: stored" in str(refused)
+    damping = made.user_attrs[attr.IDENTITY]["damping"]
+    assert isinstance(found[(0.5, 0.25).index(damping)], Study)
+    assert len(make_engine(storage=storage, damping=damping, trials=1).search().trials) == 1
+
+
+def test_an_objective_that_was_left_out_is_named(make_engine: MakeEngine, tmp_path: Path) -> None:
     storage = str(tmp_path / "study.journal")
-    late = make_engine(storage=storage, damping=0.5)
-    measure = late._dense
+    make_engine(storage=storage, trials=1).search()
+    with pytest.raises(StudyError, match="objective: stored 'macs', now 'params'"):
+        make_engine(storage=storage, objective="params").search()
 
-    def dense() -> object:
-        make_engine(storage=storage, trials=1).search()
-        return measure()
 
-    late._dense = dense  # type: ignore[method-assign, assignment]
-    with pytest.raises(StudyError, match="damping: stored"):
-        late.search()
-    assert len(make_engine(storage=storage, trials=2).search().trials) == 2
+def test_an_error_of_one_candidate_names_its_trial(make_engine: MakeEngine) -> None:
+    engine, calls = make_engine(trials=6), [0]
+    metric = engine.task.metric
+
+    def failing(network: Any) -> float:
+        calls[0] += 1
+        return float("nan") if calls[0] == 6 else metric(network)
+
+    object.__setattr__(engine.task, "metric", failing)
+    with pytest.raises(DataError, match=r"^trial \d+: the metric must be a finite number"):
+        engine.search()
+
+
+def test_several_points_are_restored_after_one_calibration(make_engine: MakeEngine) -> None:
+    engine = make_engine(trials=2)
+    points = engine.search().trials
+    first, second = (engine.rebuild(point, "independent", {}) for point in points)
+    assert first is not second
+    assert engine._restoring("independent", {}) is engine._restoring("independent", {})
+    assert engine._restoring("independent", {}) is not engine._restoring("sequential", {"rounds": 1})

@@ -63,3 +63,12 @@ def test_a_process_that_starts_shielded_does_not_see_the_signal() -> None:
     out, _ = process.communicate(timeout=60)
     assert out == "done\n" and process.returncode == 0
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+
+
+def test_a_request_to_terminate_is_one_to_finish() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), interruption(lambda text: None) as found:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert found.asked()
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
