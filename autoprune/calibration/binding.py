@@ -142,8 +142,16 @@ def _transposed(
     after = [b + more for b, more in zip(before, _tuple(output_padding, n), strict=True)]
     between = _with_zeros(input, steps, before, after)
     forward, zero, one = _FORWARD[func], (0,) * n, (1,) * n
-    turned = outputs_first(found.layer, weight)
-    return LayerCall(found.layer, forward, between, turned, bias, one, zero, dilations, groups, phases=steps)
+    layer, turned = found.layer, outputs_first(found.layer, weight)
+
+    def faster(weight: Tensor, bias: Tensor | None) -> Tensor:
+        own: Tensor = outputs_first(layer, weight)
+        output: Tensor = func(input, own, bias, stride, padding, output_padding, groups, dilation)
+        return output
+
+    return LayerCall(
+        layer, forward, between, turned, bias, one, zero, dilations, groups, phases=steps, faster=faster
+    )
 
 
 def _with_zeros(input: Tensor, steps: Sequence[int], before: Sequence[int], after: Sequence[int]) -> Tensor:
