@@ -3,7 +3,8 @@
     python studies/compare/samplers.py studies/cifar10-resnet20.toml --out samplers.json --plot samplers.svg
 
 All contestants share the network, splits, groups, second moments, orders of removal and the reconstruction
-of every candidate; they differ in which widths they propose. "Cold": free rates from the first trial on;
+of every candidate; they differ in which widths they propose. With `--measure`, ours climbs one rung more as
+well: what it measures is restored more thoroughly, what it tries before is not. "Cold": free rates from the first trial on;
 "warm": the knapsack front first. Hypervolume is the area of validation accuracy over the MACs ratio above
 chance (1 / classes) and below 1. What the profile and the rung below the measurement cost is reported beside.
 The more candidates a search measures, the more of the luck of its validation images its front has. So the
@@ -28,6 +29,7 @@ import numpy as np
 from optuna.storages import InMemoryStorage
 
 import unseen
+from autoprune.cli.build import read_option
 from autoprune.cli.progress import make_progress
 from autoprune.config import load_study
 from autoprune.data.inputs import leading
@@ -45,18 +47,24 @@ LENGTHS = (10, 20, 30, 60, 100, 200, 300)
 """Numbers of measured candidates that the tables show."""
 
 
-Contest = tuple[str, dict[str, Any], int]
+@dataclass(frozen=True)
+class Contest:
+    """`measure` restores what a trial measures in another way than the study's, as METHOD:OPTION=VALUE,..."""
+
+    strategy: str
+    options: dict[str, Any]
+    trials: int
+    measure: str = ""
 
 
 def contestants(options: argparse.Namespace) -> Iterator[Contest]:
-    """(strategy, its options, trials)."""
     if options.ours:
-        yield OURS, {}, options.ours
+        yield from (Contest(OURS, {}, options.ours, measure) for measure in ("", *options.measure))
     for name in options.samplers:
         longest = options.slow if name == "gp" else options.trials
-        yield name, {"warm": False}, longest
+        yield Contest(name, {"warm": False}, longest)
         if options.warm:
-            yield name, {"warm": True}, options.warm
+            yield Contest(name, {"warm": True}, options.warm)
 
 
 @dataclass(frozen=True)
@@ -86,13 +94,25 @@ def opened(
 
 
 def run(settings: tuple[Any, ...], contest: Contest, seed: int) -> Run:
-    """One search in memory that shares everything but the proposals with the others of its process."""
-    name, how, trials = contest
+    """One search in memory that shares everything but the proposals with the others of its process, and what
+    measures its trials where the contest says so."""
     shared_by_all = opened(*settings)
-    base = shared_by_all.engine
-    changed = replace(base.options, strategy=name, strategy_options=how, trials=trials, seed=seed)
+    base, name, how = shared_by_all.engine, contest.strategy, contest.options
+    changed = replace(base.options, strategy=name, strategy_options=how, trials=contest.trials, seed=seed)
+    if contest.measure:
+        method, _, given = contest.measure.partition(":")
+        values = dict(read_option(part) for part in given.split(",") if part)
+        changed = replace(changed, reconstruction=method, reconstruction_options=values)
     engine = Engine(base.task, changed, InMemoryStorage(), base.progress)
-    shared = ("graph", "cost", "space", "bench", "profile", "evaluator", "rung")
+    shared = [
+        "graph",
+        "cost",
+        "space",
+        "bench",
+        "profile",
+        "rung",
+        *([] if contest.measure else ["evaluator"]),
+    ]
     engine.__dict__.update({part: getattr(base, part) for part in shared})
     start = time.process_time()
     front = engine.search()
@@ -101,7 +121,8 @@ def run(settings: tuple[Any, ...], contest: Contest, seed: int) -> Run:
     # What it takes to restore them again.
     candidates = [(dict(point.widths), point.batch_removal) for point in front.trials]
     found = {"strategy": name, "options": how, "seed": seed, "cpu_seconds": cpu, "points": points}
-    return unseen.judged(found | {"candidates": candidates}, base, shared_by_all.whole)
+    found |= {"candidates": candidates, **({"measure": contest.measure} if contest.measure else {})}
+    return unseen.judged(found, engine, shared_by_all.whole)
 
 
 def runs(settings: tuple[Any, ...], work: list[tuple[Contest, int]], jobs: int) -> Iterator[Run]:
@@ -124,7 +145,7 @@ def curves(records: list[Run], chance: float) -> dict[str, np.ndarray]:
 
 def label(record: Run) -> str:
     if record["strategy"] == OURS:
-        return "ours"
+        return f"ours, {record['measure']}" if "measure" in record else "ours"
     return f"{record['strategy']}, {'warm' if record['options']['warm'] else 'cold'}"
 
 
@@ -168,6 +189,13 @@ def main() -> None:
     parser.add_argument("--slow", type=int, default=100, help="of the cold Gaussian process")
     parser.add_argument("--warm", type=int, default=60, help="of warm samplers; 0 leaves them out")
     parser.add_argument("--ours", type=int, default=60, help="trials of ours; 0 leaves it out")
+    parser.add_argument(
+        "--measure",
+        nargs="*",
+        default=[],
+        metavar="METHOD:OPTION=VALUE,...",
+        help="ours once more for each, its measured candidates restored so",
+    )
     parser.add_argument("--calibration", type=int, default=256)
     parser.add_argument("--validation", type=int, default=1000)
     parser.add_argument("--unseen", type=int, default=1000, help="more validation images to judge fronts on")
@@ -191,7 +219,7 @@ def main() -> None:
             records[place] = unseen.judged(earlier, shared.engine, shared.whole)
     work = [(contest, seed) for seed in options.seeds for contest in contestants(options)]
     # Ours, then the longest: what waits for a process at the end should be short.
-    work.sort(key=lambda item: (item[0][0] != OURS, -item[0][2]))
+    work.sort(key=lambda item: (item[0].strategy != OURS, -item[0].trials))
     for found in runs(settings, work, options.jobs):
         records.append(found)
         volume = history(found["points"], accuracy=chance)[-1]

@@ -37,7 +37,21 @@ def test_contestants_of_several_processes_and_earlier_runs_stand_side_by_side(
 
 def test_a_process_more_changes_no_candidate(study: Path) -> None:
     settings = (str(study), 32, 32, 16, 16, "cpu")
-    work = [(("random", {"warm": False}, 3), seed) for seed in (0, 1)]
+    work = [(samplers.Contest("random", {"warm": False}, 3), seed) for seed in (0, 1)]
     alone = {run["seed"]: run["points"] for run in samplers.runs(settings, work, 1)}
     samplers.opened.cache_clear()
     assert {run["seed"]: run["points"] for run in samplers.runs(settings, work, 2)} == alone
+
+
+def test_ours_may_measure_what_is_restored_more_thoroughly(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, how = tmp_path / "out.json", "joint:steps=2"
+    monkeypatch.setattr("sys.argv", asked(study, out, "--samplers", "--measure", how))
+    samplers.main()
+    plain, thorough = json.loads(out.read_text())["records"]
+    assert samplers.label(plain) == "ours" and samplers.label(thorough) == f"ours, {how}"
+    # The first proposal of both is the same: no trial has told them apart yet.
+    assert plain["candidates"][0] == thorough["candidates"][0]
+    assert plain["points"][0] != thorough["points"][0] or plain["unseen"][0] != thorough["unseen"][0]
+    assert "ours, joint:steps=2 (1 seeds)" in capsys.readouterr().out
