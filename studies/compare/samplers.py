@@ -4,8 +4,8 @@
 
 All contestants share the network, splits, groups, second moments, orders of removal and the reconstruction
 of every candidate; they differ in which widths they propose. With `--measure`, ours climbs one rung more as
-well: what it measures is restored more thoroughly, what it tries before is not. "Cold": free rates from the first trial on;
-"warm": the knapsack front first. Hypervolume is the area of validation accuracy over the MACs ratio above
+well: what it measures is restored more thoroughly, what it tries before is not. "Cold": free rates from the
+first trial on; "warm": the knapsack front first. Hypervolume is the area of validation accuracy over the MACs ratio above
 chance (1 / classes) and below 1. What the profile and the rung below the measurement cost is reported beside.
 The more candidates a search measures, the more of the luck of its validation images its front has. So the
 fronts are judged again, on --unseen other images: the same area for the candidates that were on the front.
