@@ -5,8 +5,9 @@
 All contestants share the network, splits, groups, second moments, orders of removal and the reconstruction
 of every candidate; they differ in which widths they propose. With `--measure`, ours climbs one rung more as
 well: what it measures is restored more thoroughly, what it tries before is not. "Cold": free rates from the
-first trial on; "warm": the knapsack front first. Hypervolume is the area of validation accuracy over the MACs ratio above
-chance (1 / classes) and below 1. What the profile and the rung below the measurement cost is reported beside.
+first trial on; "warm": the knapsack front first. Hypervolume is the area of validation accuracy over the MACs
+ratio above chance (1 / classes) and below 1. What the profile and the rung below the measurement cost is
+reported beside.
 The more candidates a search measures, the more of the luck of its validation images its front has. So the
 fronts are judged again, on --unseen other images: the same area for the candidates that were on the front.
 `--jobs` runs so many contestants at once, each in its own process; `--records` adds those of earlier runs.
@@ -104,15 +105,8 @@ def run(settings: tuple[Any, ...], contest: Contest, seed: int) -> Run:
         values = dict(read_option(part) for part in given.split(",") if part)
         changed = replace(changed, reconstruction=method, reconstruction_options=values)
     engine = Engine(base.task, changed, InMemoryStorage(), base.progress)
-    shared = [
-        "graph",
-        "cost",
-        "space",
-        "bench",
-        "profile",
-        "rung",
-        *([] if contest.measure else ["evaluator"]),
-    ]
+    own = {"evaluator"} if contest.measure else set()
+    shared = {"graph", "cost", "space", "bench", "profile", "evaluator", "rung"} - own
     engine.__dict__.update({part: getattr(base, part) for part in shared})
     start = time.process_time()
     front = engine.search()
