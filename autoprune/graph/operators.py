@@ -13,16 +13,19 @@ import torch
 from torch import fx
 
 from autoprune.graph.call import Call, Rule, is_constant, operator_name
+from autoprune.graph.operators_blocks import BLOCKS
 from autoprune.graph.operators_elementwise import ELEMENTWISE, elementwise
 from autoprune.graph.operators_layers import LAYERS
 from autoprune.graph.operators_movement import MOVEMENT
+from autoprune.graph.operators_norms import NORMS
 from autoprune.graph.operators_products import PRODUCTS
+from autoprune.graph.operators_sequences import SEQUENCES
 from autoprune.graph.operators_space import FOREIGN, SPACE
 from autoprune.graph.trace import Trace, Value
 
 RULES: Mapping[str, Rule] = {**FOREIGN} | {
     f"aten.{name}": rule
-    for table in (LAYERS, MOVEMENT, SPACE, PRODUCTS, ELEMENTWISE)
+    for table in (LAYERS, NORMS, SEQUENCES, MOVEMENT, BLOCKS, SPACE, PRODUCTS, ELEMENTWISE)
     for name, rule in table.items()
 }
 

@@ -1,4 +1,4 @@
-"""Rules for operators with weights: convolutions, linear maps, and per-channel affine state."""
+"""Rules for layers: convolutions, linear maps and products with a weight."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _forward(call: Call, spatial: int) -> Value:
     if weight is None or columns is None:
         return _stay_dense(call, channel, weight)
     groups = int(call.arg("groups", 1))
-    _record(
+    record(
         call,
         LayerKind.CONV,
         weight,
@@ -44,7 +44,7 @@ def _forward(call: Call, spatial: int) -> Value:
         rows = _produce(call, weight, 0, call.shape[channel], call.arg("bias"))
     elif groups == columns.numel():
         rows = columns.repeat_interleave(call.shape[channel] // groups)
-        _follow(call, rows, weight, call.state_name(call.arg("bias")))
+        follow(call, rows, weight, call.state_name(call.arg("bias")))
     else:
         call.trace.attach(weight, 1, Role.CONSUMER, _tie(call, columns, groups))
         rows = _produce(call, weight, 0, call.shape[channel], call.arg("bias"))
@@ -60,13 +60,13 @@ def _transposed(call: Call, spatial: int) -> Value:
         return _stay_dense(call, channel, weight)
     groups = int(call.arg("groups", 1))
     places = math.prod(call.labels("input").shape) // columns.numel()
-    _record(call, LayerKind.CONV_TRANSPOSE, weight, groups, places, call.arg("bias"))
+    record(call, LayerKind.CONV_TRANSPOSE, weight, groups, places, call.arg("bias"))
     if groups == 1:
         call.trace.attach(weight, 0, Role.CONSUMER, columns)
         rows = _produce(call, weight, 1, call.shape[channel], call.arg("bias"))
     elif groups == columns.numel() == call.shape[channel]:
         rows = columns
-        _follow(call, rows, weight, call.state_name(call.arg("bias")))
+        follow(call, rows, weight, call.state_name(call.arg("bias")))
     else:
         return call.give_up("is a grouped transposed convolution")
     return Labels.along(call.shape, channel, rows)
@@ -78,7 +78,7 @@ def linear(call: Call) -> Value:
     weight, columns = call.state_name(call.arg("weight")), _columns(call, "input", last)
     if weight is None or columns is None:
         return _stay_dense(call, last, weight)
-    _record(call, LayerKind.LINEAR, weight, 1, math.prod(call.shape[:-1]), call.arg("bias"))
+    record(call, LayerKind.LINEAR, weight, 1, math.prod(call.shape[:-1]), call.arg("bias"))
     call.trace.attach(weight, 1, Role.CONSUMER, columns)
     return Labels.along(call.shape, last, _produce(call, weight, 0, call.shape[last], call.arg("bias")))
 
@@ -93,112 +93,12 @@ def matrix_product(call: Call, input: str, matrix: object, bias: object = None) 
     columns = None if weight is None else _columns(call, input, last)
     if weight is None or columns is None or call.trace.program.tensors[weight].ndim != 2:
         return None
-    _record(call, LayerKind.PRODUCT, weight, 1, math.prod(call.shape[:-1]), bias)
+    record(call, LayerKind.PRODUCT, weight, 1, math.prod(call.shape[:-1]), bias)
     call.trace.attach(weight, 0, Role.CONSUMER, columns)
     return Labels.along(call.shape, last, _produce(call, weight, 1, call.shape[last], bias))
 
 
-def recurrent(call: Call) -> Value:
-    """lstm, gru, rnn: what the first layer reads can go; what it remembers stays."""
-    columns, values = call.labels_along("input", -1), call.arg("params")
-    if columns is None or values is None:
-        return call.give_up("mixes channels")
-    directions = 1 + call.arg("bidirectional")
-    each = len(values) // (call.arg("num_layers") * directions)
-    firsts = range(0, each * directions, each)
-    biased = call.arg("has_biases")
-    _feed_back(call, [(values[i], values[i + 2] if biased else None) for i in firsts], columns)
-    return call.constants()
-
-
-def recurrent_cell(call: Call) -> Value:
-    """lstm_cell, gru_cell, rnn_*_cell: one step."""
-    columns = call.labels_along("input", -1)
-    if columns is None:
-        return call.give_up("mixes channels")
-    _feed_back(call, [(call.arg("w_ih"), call.arg("b_ih"))], columns)
-    return call.constants()
-
-
-def _feed_back(call: Call, weights: list[tuple[fx.Node, fx.Node | None]], columns: Tensor) -> None:
-    """Weights (O, I) read the input; what they give comes back, as does what was hidden before."""
-    why = "feeds back"
-    fx.map_arg(call.arg("hx"), lambda node: call.freeze(call.raw_of(node), why))
-    for weight, bias in weights:
-        name = call.state_name(weight)
-        if name is None:
-            call.freeze(columns, _COMPUTED)
-            continue
-        places = math.prod(call.raw("input").shape[:-1])
-        _record(call, LayerKind.LINEAR, name, 1, places, bias, inside=True)
-        call.trace.attach(name, 1, Role.CONSUMER, columns)
-        rows = call.trace.ledger.fresh(call.trace.program.tensors[name].shape[0])
-        call.freeze(rows, why)
-        call.trace.attach(name, 0, Role.PRODUCER, rows)
-
-
-def embedding(call: Call) -> Value:
-    """embedding, embedding_bag: a table (entries, O) gives vectors (..., O)."""
-    table = call.state_name(call.arg("weight"))
-    if table is None:
-        return call.give_up("looks up what is computed")
-    width = call.trace.program.tensors[table].shape[1]
-    rows = call.trace.ledger.fresh(width)
-    call.trace.readers[table].add(call.operator)
-    call.trace.attach(table, 1, Role.PRODUCER, rows)
-    found = Labels.along(call.shape, -1, rows)
-    # A bag also says how many entries it holds.
-    others = [Labels.uniform(shape) for shape in call.shapes[1:]]
-    return [found, *others] if others else found
-
-
-def batch_norm(call: Call) -> Value:
-    """Per-channel state along dimension 1; labels pass."""
-    labels = call.labels("input")
-    rows = labels.vector_along(1)
-    if rows is None:
-        return call.give_up("normalises along another dimension than the channels'")
-    _follow(
-        call,
-        rows,
-        *(call.state_name(call.arg(name)) for name in ("weight", "bias", "running_mean", "running_var")),
-    )
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        _meet_computed(call, rows, call.arg(name))
-    outputs = [labels if shape == labels.shape else Labels.uniform(shape) for shape in call.shapes]
-    return outputs[0] if len(outputs) == 1 and isinstance(call.node.meta["val"], Tensor) else list(outputs)
-
-
-def group_norm(call: Call) -> Value:
-    """Per-channel state along dimension 1; the channels that are normalised together go together."""
-    labels, weight = call.labels("input"), call.state_name(call.arg("weight"))
-    rows = labels.vector_along(1)
-    # Without a tensor of its own the module could not be told that it has fewer groups.
-    if rows is None or weight is None:
-        return call.give_up("normalises channels together")
-    together = rows.reshape(int(call.arg("num_groups")), -1)
-    call.unite(together[:, :1], together[:, 1:])
-    _follow(call, rows, weight, call.state_name(call.arg("bias")))
-    _meet_computed(call, rows, call.arg("bias"))
-    return labels
-
-
-def prelu(call: Call) -> Value:
-    """One slope for all, or one per channel along dimension 1."""
-    labels, slope = call.labels("self"), call.arg("weight")
-    size = (
-        call.trace.program.tensors[call.state_name(slope) or ""].numel() if call.state_name(slope) else None
-    )
-    rows = labels.vector_along(1) if labels.ndim > 1 else None
-    if size == 1:
-        return labels
-    if size is None or rows is None:
-        return call.give_up("has a computed slope")
-    _follow(call, rows, call.state_name(slope))
-    return labels
-
-
-_COMPUTED = (
+COMPUTED = (
     "has a weight that is computed, or of a module that is no part of the model (undo what computes it: "
     "remove_parametrizations, remove_weight_norm, remove_spectral_norm, prune.remove)"
 )
@@ -211,7 +111,7 @@ def _columns(call: Call, name: str, dim: int) -> Tensor | None:
 
 def _stay_dense(call: Call, dim: int, weight: str | None) -> Value:
     """Freeze what comes in, the layer's own tensors, and what goes out."""
-    why = _COMPUTED if weight is None else "mixes places along which channels run"
+    why = COMPUTED if weight is None else "mixes places along which channels run"
     for node in call.node.all_input_nodes:
         name = call.state_name(node)
         if name is not None:
@@ -238,11 +138,11 @@ def _produce(call: Call, weight: str, dim: int, count: int, bias: object) -> Ten
     if name := call.state_name(bias):
         call.trace.readers[name].add(weight)
         call.trace.attach(name, 0, Role.PRODUCER, rows)
-    _meet_computed(call, rows, bias)
+    meet_computed(call, rows, bias)
     return rows
 
 
-def _follow(call: Call, rows: Tensor, *names: str | None) -> None:
+def follow(call: Call, rows: Tensor, *names: str | None) -> None:
     weight = call.state_name(call.arg("weight"))
     reader = weight if weight in call.trace.layers else call.operator
     for name in names:
@@ -251,7 +151,7 @@ def _follow(call: Call, rows: Tensor, *names: str | None) -> None:
             call.trace.attach(name, 0, Role.FOLLOWER, rows)
 
 
-def _meet_computed(call: Call, rows: Tensor, node: object) -> None:
+def meet_computed(call: Call, rows: Tensor, node: object) -> None:
     """A per-channel vector that the forward computes (a scaled bias) meets the channels one by one."""
     if isinstance(node, fx.Node) and call.state_name(node) is None:
         vector = call.labels_of(node).vector_along(0)
@@ -266,7 +166,7 @@ def _tie(call: Call, channels: Tensor, groups: int) -> Tensor:
     return split[0]
 
 
-def _record(
+def record(
     call: Call,
     kind: LayerKind,
     weight: str,
@@ -307,22 +207,8 @@ def _norm(call: Call) -> str | None:
     return name.removesuffix(".running_mean") if name and name.endswith(".running_mean") else None
 
 
-_NORMS = [
-    "batch_norm",
-    "_native_batch_norm_legit_no_training",
-    "native_batch_norm",
-    "cudnn_batch_norm",
-    "instance_norm",
-]
-
 LAYERS: dict[str, Rule] = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d", "convolution"), convolution),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), transposed_convolution),
-    **dict.fromkeys(_NORMS, batch_norm),
-    "group_norm": group_norm,
     "linear": linear,
-    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), recurrent),
-    **dict.fromkeys(("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), recurrent_cell),
-    **dict.fromkeys(("embedding", "embedding_bag", "_embedding_bag"), embedding),
-    "prelu": prelu,
 }

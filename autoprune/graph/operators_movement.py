@@ -7,10 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.nn import functional
 
 from autoprune.graph.call import Call, Rule, names
-from autoprune.graph.labels import Labels
 from autoprune.graph.operators_elementwise import combine_spread
 from autoprune.graph.spread import Spread, tied, varying
 from autoprune.graph.trace import One, Reshape, Value
@@ -150,80 +148,6 @@ def scattered(call: Call) -> Value:
     return combine_spread(call, [labels.expand(call.shape) for labels in rows], call.shape)
 
 
-def patches(call: Call) -> Value:
-    """im2col: (N, C, H, W) -> (N, C k k, places); the k k rows of a channel follow each other."""
-    rows = call.labels("self").vector_along(-3)
-    if rows is None:
-        return call.give_up("takes windows of channels")
-    return Labels.along(call.shape, -2, rows.repeat_interleave(call.shape[-2] // rows.numel()))
-
-
-def from_patches(call: Call) -> Value:
-    """col2im: (N, C k k, places) -> (N, C, H, W)."""
-    rows = call.labels("self").vector_along(-2)
-    if rows is None:
-        return call.give_up("takes windows of channels")
-    by_channel = rows.reshape(call.shape[-3], -1)
-    call.unite(by_channel[:, :1], by_channel[:, 1:])
-    return Labels.along(call.shape, -3, by_channel[:, 0])
-
-
-def padded(call: Call) -> Value:
-    """Padding across the channels adds the constant; padding space adds places to each channel."""
-    labels, pad = call.labels("self"), list(call.arg("pad", call.arg("padding")))
-    amounts = {labels.ndim - 1 - i // 2: (pad[i], pad[i + 1]) for i in range(0, len(pad), 2)}
-    dim = _padded_channel(labels, amounts)
-    if dim is None:
-        return labels.reshaped(call.shape)
-    if (
-        call.arg("mode", "constant") != "constant"
-        or min(amounts[dim]) < 0
-        or "constant" not in _pad_mode(call)
-    ):
-        return call.give_up("pads or crops across channels")
-    vector = labels.vector_along(dim)
-    assert vector is not None
-    return Labels.along(call.shape, dim, functional.pad(vector, amounts[dim], value=0))
-
-
-def _padded_channel(labels: Labels, amounts: dict[int, tuple[int, int]]) -> int | None:
-    """The dimension along which labels vary, or may (size 1, one channel), if it is padded."""
-    changed = [dim for dim, amount in amounts.items() if amount != (0, 0)]
-    if labels.dim is not None:
-        return labels.dim if labels.dim in changed else None
-    single = [dim for dim in changed if labels.shape[dim] == 1]
-    return min(single) if single and int(labels.vector[0]) else None
-
-
-def _pad_mode(call: Call) -> str:
-    return "constant" if call.operator in ("aten.pad", "aten.constant_pad_nd") else "other"
-
-
-def pixel_shuffle(call: Call) -> Value:
-    """(..., C r r, H, W) -> (..., C, H r, W r): the r r channels that make one image are tied."""
-    labels, r = call.labels("self"), call.arg("upscale_factor")
-    channels, height, width = labels.shape[-3:]
-    blocks = labels.expanded().reshape(-1, channels // r**2, r, r, height, width)
-    blocks = call.settle(blocks, prefer=1).expanded()
-    return call.settle(blocks.permute(0, 1, 4, 2, 5, 3).reshape(call.shape))
-
-
-def pixel_unshuffle(call: Call) -> Value:
-    """(..., C, H r, W r) -> (..., C r r, H, W)."""
-    labels, r = call.labels("self"), call.arg("downscale_factor")
-    channels, height, width = labels.shape[-3:]
-    blocks = labels.expanded().reshape(-1, channels, height // r, r, width // r, r)
-    return call.settle(blocks.permute(0, 1, 3, 5, 2, 4).reshape(call.shape))
-
-
-def channel_shuffle(call: Call) -> Value:
-    labels, groups = call.labels("self"), call.arg("groups")
-    split_channels = labels.expanded().reshape(labels.shape[0], groups, -1, *labels.shape[2:])
-    # One channel dimension at a time: the tie between the groups is made before they are folded back.
-    call.settle(split_channels)
-    return call.settle(split_channels.transpose(1, 2).reshape(call.shape))
-
-
 def _moved_alone(call: Call, value: One) -> Value:
     """Run the operator on these labels in place of its input's."""
     _, *others = call.node.args
@@ -252,15 +176,9 @@ _MOVED = names(
     "numpy_T rot90"
 )
 _RESHAPED = names("view reshape _unsafe_view flatten unflatten view_as reshape_as ravel")
-_PADDED = names(
-    "pad constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d "
-    "replication_pad2d replication_pad3d"
-)
-
 MOVEMENT: dict[str, Rule] = {
     **dict.fromkeys(_MOVED, moved),
     **dict.fromkeys(_RESHAPED, reshaped),
-    **dict.fromkeys(_PADDED, padded),
     **dict.fromkeys(
         ("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_chunk", "unsafe_split"), split
     ),
@@ -275,10 +193,4 @@ MOVEMENT: dict[str, Rule] = {
     "index_select": gathered,
     "gather": gathered,
     **dict.fromkeys(names("index_add index_copy index_reduce scatter scatter_add scatter_reduce"), scattered),
-    "im2col": patches,
-    "col2im": from_patches,
-    "pixel_shuffle": pixel_shuffle,
-    "pixel_unshuffle": pixel_unshuffle,
-    "channel_shuffle": channel_shuffle,
-    "native_channel_shuffle": channel_shuffle,
 }
