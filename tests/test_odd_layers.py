@@ -285,6 +285,35 @@ class Auxiliary(nn.Module):
         return head, self.side_head(self.side_norm(self.side(x)).relu().mean((2, 3)))
 
 
+class Both(nn.Module):
+    """An auxiliary head beside attention whose bias is a table with a column for each head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm, self.qkv = nn.Linear(6, 24), nn.LayerNorm(24), nn.Linear(24, 72)
+        self.out, self.head, self.num_heads = nn.Linear(24, 12), nn.Linear(12, 4), 4
+        self.table = nn.Parameter(torch.randn(9, 4))
+        self.register_buffer("places", torch.arange(25).reshape(5, 5) % 9)
+        self.side, self.gain, self.side_head = nn.Linear(12, 8), nn.Parameter(torch.ones(12)), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.norm(self.embed(x))
+        q, k, v = self.qkv(x).reshape(*x.shape[:2], 3, self.num_heads, 6).permute(2, 0, 3, 1, 4).unbind(0)
+        bias = self.table[self.places].permute(2, 0, 1).unsqueeze(0)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
+        x = self.out(x).relu().mean(1)
+        return (self.head(x), self.side_head(self.side(x * self.gain))) if self.training else self.head(x)
+
+
+def test_what_training_reads_as_well_ties_nothing() -> None:
+    model = Both().eval()
+    graph = find_groups(model, (STEPS[:1],))
+    assert graph.widths == {"qkv": 4, "out": 12}
+    built = Slicer(model, graph).build({"qkv": torch.tensor([1, 2]), "out": torch.tensor([0, 3, 4])})
+    assert [tuple(output.shape) for output in built.train()(STEPS)] == [(96, 4), (96, 4)]
+    assert built.table.shape == (9, 2) and built.gain.equal(model.gain[[0, 3, 4]])
+
+
 class Branching(Auxiliary):
     """Its training mode cannot be traced."""
 

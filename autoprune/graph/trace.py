@@ -76,6 +76,7 @@ class Trace:
         self.spreads: list[Spread] = []
         self.products: list[Product] = []
         self.reshapes: list[Reshape] = []
+        self._aside = False
         # Dimensions of tensors that only a program aside reads.
         self.aside_only: set[tuple[str, int]] = set()
 
@@ -85,8 +86,8 @@ class Trace:
         before, known = dict(vars(self)), set(self.attachments)
         self.program = program
         self.layers, self.dense_outputs, self.spreads = {}, [], []
-        self.products, self.reshapes = [], []
-        self.readers, self._free_state = defaultdict(set), {}
+        self.products, self.reshapes, self.readers = [], [], defaultdict(set)
+        self._aside = True
         try:
             yield
         finally:
@@ -104,7 +105,7 @@ class Trace:
 
     def state_labels(self, name: str) -> One:
         """Fresh labels of a state tensor used outside a layer; of a large one, along its widest dimension."""
-        if self.ledger.lenient:
+        if self.ledger.lenient and not self._aside:
             return Labels.uniform(tuple(self.program.tensors[name].shape))
         if name not in self._free_state:
             self._free_state[name] = self.opened(_fresh_labels(self.program.tensors[name], self.ledger))
@@ -119,7 +120,7 @@ class Trace:
 
     def opened(self, value: One) -> One:
         """The value, noted where labels vary along several dimensions: in the end along one."""
-        if isinstance(value, Spread) and not self.ledger.lenient:
+        if isinstance(value, Spread) and (self._aside or not self.ledger.lenient):
             self.spreads.append(value)
         return value
 

@@ -26,7 +26,8 @@ def in_training(
         return None
     args, kwargs = pytree.tree_map_only(Tensor, _doubled, (args, dict(kwargs or {})))
     try:
-        return capture(model, args, kwargs, training=True)
+        found = capture(model, args, kwargs, training=True)
+        return found if set(_unread(model, found)) < set(unread) else None
     except ModelError:
         _log.warning(
             "%s, ... run in training mode at most, which cannot be traced: they stay as they are, and should "

@@ -60,7 +60,7 @@ FROZEN: list[tuple[nn.Module, str, str]] = [
     (networks.Unequal(), "first", "splits channels into unequal parts"),
     (networks.Halves(whole=False), "first", "cuts channels at a fixed place"),
     (networks.Roll(dim=1), "first", "rolls channels by a fixed number"),
-    (networks.ComputedWeight(), "first", "has a computed weight"),
+    (networks.ComputedWeight(), "first", "has a weight that is computed"),
     (networks.Mixer(), "tokens", "mixes places along which channels run"),
     (networks.Written(), "first", "writes into a tensor"),
     (networks.Residual(), "head", "network output"),

@@ -83,7 +83,7 @@ def test_unknown_tensor_is_refused() -> None:
     with pytest.raises(PlanError, match=r"did you mean 'second.weight'"):
         slicer.build({}, {"secnd.weight": torch.randn(1)})
     with pytest.raises(PlanError, match="unknown tensor"):
-        slicer.apply(networks.Residual(), {"nothing": torch.randn(1)})
+        slicer.apply(networks.Residual(), {"nothing": torch.randn(1)}, {})
 
 
 def test_layer_positions_are_rows_and_columns() -> None:
