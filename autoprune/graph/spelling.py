@@ -63,7 +63,7 @@ def _stored(weight: fx.Node) -> tuple[fx.Node, bool]:
     turned = False
     while getattr(weight.target, "overloadpacket", None) in _TRANSPOSED and len(_shape(weight)) == 2:
         # Dimensions of equal size that stay where they are, such as permute(0, 1), are no exchange.
-        turned ^= _strides(weight) != _strides(weight.args[0])
+        turned ^= _places(weight) != _places(weight.args[0])
         weight = weight.args[0]  # type: ignore[assignment]
     return weight, turned
 
@@ -72,5 +72,5 @@ def _shape(node: Any) -> tuple[int, ...]:
     return tuple(node.meta["val"].shape)
 
 
-def _strides(node: Any) -> tuple[int, ...]:
-    return tuple(node.meta["val"].stride())
+def _places(node: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return _shape(node), tuple(node.meta["val"].stride())

@@ -94,3 +94,9 @@ def test_a_transposition_of_a_square_weight_is_seen() -> None:
 )
 def test_equations_that_are_a_linear_map(equation: str, found: LinearMap | None) -> None:
     assert linear_map(equation) == found
+
+
+def test_one_column_is_turned_too() -> None:
+    model = Two(lambda x, w: x[..., :1] @ w.t(), (6, 1)).eval()
+    graph = find_groups(model, (ROWS[:1],))
+    assert graph.layers[0].kind is LayerKind.LINEAR and graph.widths == {"weight": 6}
