@@ -120,6 +120,21 @@ def search(
 
     Raises AutopruneError (its subclasses say what kind) for bad input, before any long work.
     """
+    dicts = {
+        "budget": budget,
+        "caps": caps,
+        "criterion_options": criterion_options,
+        "strategy_options": strategy_options,
+        "reconstruction_options": reconstruction_options,
+        "recovery_options": recovery_options,
+        "training_options": training_options,
+    }
+    for option, value in dicts.items():
+        if value is not None and not isinstance(value, Mapping):
+            raise ConfigError(f"{option} must be a dict such as {{name: value}}, got {value!r}.")
+    for option, place in (("storage", storage), ("artifacts", artifacts)):
+        if place is not None and not isinstance(place, str | Path):
+            raise ConfigError(f"{option} must be a path or a URL, got {place!r}.")
     options = Options(
         trials=trials,
         budget=budget or {},
@@ -156,10 +171,10 @@ def search(
         raise ModelError(f"the model must be an nn.Module, got {type(model).__name__}.")
     storage = None if storage is None else expanded(storage)
     opened = open_storage(storage)
-    place = _device(model, device)
+    where = _device(model, device)
     check_model(model, "the model passed in")
     # The caller's module keeps its own mode and device: the work is done on a copy.
-    task = _task(name, _working_copy(model, place), calibration, validation, metric, evaluate, place)
+    task = _task(name, _working_copy(model, where), calibration, validation, metric, evaluate, where)
     task = _with_training(task, training, history)
     places = open_artifacts(None if artifacts is None else expanded(artifacts), storage)
     return Engine(task, options, opened, progress, places).search(timeout=timeout)

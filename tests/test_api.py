@@ -451,6 +451,10 @@ def test_mirrors_for_small_models_of_cached_activations_are_an_error() -> None:
     ("wrong", "said"),
     [
         ({"name": None}, "name must be"),
+        ({"budget": 0.5}, "budget must be a dict"),
+        ({"caps": [1]}, "caps must be a dict"),
+        ({"training_options": 3}, "training_options must be a dict"),
+        ({"storage": 3}, "storage must be a path"),
         ({"name": " "}, "name must be"),
         ({"history": 3}, "history must be"),
         ({"device": "meta"}, "device 'meta' cannot be used"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -209,6 +210,50 @@ class Encoder(nn.Module):
         return head
 
 
+class Conv1D(nn.Module):
+    """A product that views its output by the width it remembers, as GPT-2's layers do."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.nf, self.weight, self.bias = outputs, parameter(inputs, outputs), parameter(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = (*x.size()[:-1], self.nf)
+        return torch.addmm(self.bias, x.view(-1, x.size(-1)), self.weight).view(size)
+
+
+class Block(nn.Module):
+    """Attention of such layers, cut at the size that it remembers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.split_size, self.num_heads, self.norm = 16, 4, nn.LayerNorm(16)
+        self.attention, self.proj = Conv1D(16, 48), Conv1D(16, 16)
+        self.wide, self.narrow = Conv1D(16, 24), Conv1D(24, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = self.attention(self.norm(x)).split(self.split_size, dim=2)
+        q, k, v = (part.view(*part.shape[:2], self.num_heads, 4).transpose(1, 2) for part in parts)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+        x = x + self.proj(mixed.reshape(*mixed.shape[:2], -1))
+        return x + self.narrow(F.gelu(self.wide(x)))
+
+
+class Sampled(nn.Module):
+    """Places that are computed, a size that is left open, and values of a size of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.open = nn.Linear(20, 32), nn.Unflatten(1, (-1, 2, 2))
+        self.places, self.conv, self.head = nn.Linear(20, 8), nn.Conv2d(8, 6, 1), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        images = self.open(self.first(x).relu())
+        moved = F.grid_sample(images, self.places(x).view(-1, 2, 2, 2).tanh(), align_corners=False)
+        head: Tensor = self.head(self.conv(moved).relu() + images.new_zeros(1))
+        return head
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], Tensor, dict[str, int]]] = {
     "decoder": (Decoder, IMAGES, {"down": 12, "deep": 16, "last": 10}),
     "products": (Products, ROWS, {"a": 24, "b": 18, "c": 16, "d": 14, "e": 12}),
@@ -220,6 +265,12 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Tensor, dict[str, int]]] = {
     "words": (lambda: Words(False), WORDS, {"table": 16, "conv": 10}),
     "bags": (lambda: Words(True), WORDS, {"table": 16, "conv": 10}),
     "unflatten": (Unflattened, ROWS, {"first": 4, "up": 6}),
+    "blocks": (
+        lambda: nn.Sequential(nn.Linear(6, 16), Block(), nn.Linear(16, 4)),
+        STEPS,
+        {"1.attention": 4, "1.wide": 24},
+    ),
+    "sampled": (Sampled, ROWS, {"first": 8, "conv": 6}),
     "autocast": (Mixed, ROWS, {"body.0": 16}),
     "graph": (Graph, STEPS, {"first": 16, "second": 12}),
     "windows": (Windows, IMAGES, {"conv": 6, "wide": 4, "folded": 10}),
@@ -231,12 +282,9 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Tensor, dict[str, int]]] = {
 
 def searched(model: nn.Module, inputs: Tensor, **how: Any) -> Front:
     how = {"trials": 3, "evaluate": lambda network: 0.0, "batch_removal": (1,), **how}
-    return autoprune.search(model, calibration={list_name(model): inputs}, **how)
-
-
-def list_name(model: nn.Module) -> str:
-    """The inputs' name: a vector of integers beside others would be taken for labels."""
-    return "words" if isinstance(model, Words) else "x"
+    # Integers alone would be taken for labels.
+    named = inputs if inputs.is_floating_point() else {"words": inputs}
+    return autoprune.search(model, calibration=named, **how)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -337,6 +385,82 @@ def test_what_only_training_reads_is_sliced_and_neither_pruned_nor_counted() -> 
 def test_a_training_mode_that_cannot_be_traced_is_said(caplog: pytest.LogCaptureFixture) -> None:
     assert find_groups(Branching().eval(), (IMAGES[:1],)).widths == {"conv": 12}
     assert "side.weight" in caplog.text and "training mode" in caplog.text
+
+
+class Statistics(nn.Module):
+    """A norm of the training mode alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.head = nn.Linear(20, 12), nn.BatchNorm1d(12), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        head: Tensor = self.head(self.norm(x) if self.training else x)
+        return head
+
+
+def test_a_norm_that_only_training_reads_is_sliced() -> None:
+    model = Statistics().eval()
+    built = Slicer(model, find_groups(model, (ROWS[:1],))).build({"first": torch.tensor([0, 5, 7])})
+    assert built.norm.num_features == 3 and built.train()(ROWS).shape == (96, 4)
+
+
+def test_a_copy_of_a_pruned_attention_is_the_same() -> None:
+    model = Encoder().eval()
+    graph = find_groups(model, (STEPS[:1],))
+    built = Slicer(model, graph).build({"body.layers.0.self_attn": torch.tensor([0, 2])}).eval()
+    with torch.no_grad():
+        assert copy.deepcopy(built)(STEPS).equal(built(STEPS))
+
+
+class Low(nn.Module):
+    """All layers run in mixed precision of the forward's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*(nn.Linear(12, 12) if i % 2 == 0 else nn.ReLU() for i in range(6)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            body: Tensor = self.body(x[:, :12])
+        return body.float()
+
+
+def test_fits_do_not_take_the_precision_of_the_forward() -> None:
+    torch.manual_seed(0)
+    model = Low().eval()
+    low = searched(model, ROWS, trials=4, batch_removal=(1,)).trials
+    whole = searched(nn.Sequential(Slice(), *model.body).eval(), ROWS, trials=4, batch_removal=(1,)).trials
+    for one, other in zip(low, whole, strict=True):
+        assert one.output_error < other.output_error + 1e-3
+
+
+class Slice(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :12]
+
+
+class Singles(nn.Module):
+    """Layers that are called for one sample after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.up = nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(8, 6, 2)
+        self.rnn, self.head = nn.GRU(6, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = [self.up(self.conv(image).relu()).flatten(1).mT for image in x.unbind()]
+        return torch.stack([self.head(self.rnn(row)[0][-1]) for row in rows])
+
+
+def test_layers_without_a_batch_are_sliced_and_not_refitted() -> None:
+    model = Singles().eval()
+    assert find_groups(model, (IMAGES[:1],)).widths == {"conv": 8, "up": 6}
+    for point in searched(model, IMAGES[:8]).trials:
+        built = point.build()
+        assert count_macs(built, (IMAGES[:1],)) == point.macs
+        assert built.up.weight.equal(model.up.weight[point.kept["conv"]][:, point.kept["up"]])
 
 
 class Locked(Decoder):

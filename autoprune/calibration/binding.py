@@ -58,6 +58,9 @@ def bound_inside(find: Find, func: Function, args: tuple[Any, ...]) -> list[Laye
     """Calls of watched layers that a recurrent function makes and goes on with: their outputs are its own."""
     if func not in _RECURRENT:
         return []
+    # One sample without a batch is no row of images.
+    if not isinstance(args[0], Tensor) or args[0].dim() < 2 + (func not in _CELLS):
+        return []
     found = [find(leaf) for leaf in pytree.tree_leaves(args[1:])]
     known = {one.layer.name: one for one in found if one is not None}
     return [LayerCall(one.layer, F.linear, args[0], one.tensor, one.bias) for one in known.values()]
@@ -66,14 +69,14 @@ def bound_inside(find: Find, func: Function, args: tuple[Any, ...]) -> list[Laye
 def _linear(
     find: Find, func: Function, input: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> LayerCall | None:
-    found = find(weight)
+    found = find(weight) if input.dim() > 1 else None
     return None if found is None or found.inputs_first else LayerCall(found.layer, func, input, weight, bias)
 
 
 def _matmul(
     find: Find, func: Function, input: Tensor, other: Any, bias: Tensor | None = None
 ) -> LayerCall | None:
-    found = find(other)
+    found = find(other) if input.dim() > 1 else None
     if found is None or not found.inputs_first:
         return None
     return LayerCall(found.layer, F.linear, input, other.t(), bias)
@@ -112,7 +115,7 @@ def _convolution(
     groups: int = 1,
 ) -> LayerCall | None:
     found, n = find(weight), weight.dim() - 2
-    if found is None:
+    if found is None or input.dim() != weight.dim():
         return None
     pads = padding if isinstance(padding, str) else _tuple(padding, n)
     return LayerCall(
@@ -134,7 +137,7 @@ def _transposed(
 ) -> LayerCall | None:
     """Dumoulin and Visin, arXiv:1603.07285, section 4: a convolution over the input with zeros in between."""
     found, n = find(weight), weight.dim() - 2
-    if found is None:
+    if found is None or input.dim() != weight.dim():
         return None
     steps, dilations = _tuple(stride, n), _tuple(dilation, n)
     reach = [d * (k - 1) for d, k in zip(dilations, weight.shape[2:], strict=True)]
@@ -175,10 +178,8 @@ _FORWARD: dict[Function, Function] = {
     torch.conv_transpose2d: torch.conv2d,
     torch.conv_transpose3d: torch.conv3d,
 }
-_RECURRENT: set[Function] = {
-    *(torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu),
-    *(torch.lstm_cell, torch.gru_cell, torch.rnn_tanh_cell, torch.rnn_relu_cell),
-}
+_CELLS: set[Function] = {torch.lstm_cell, torch.gru_cell, torch.rnn_tanh_cell, torch.rnn_relu_cell}
+_RECURRENT: set[Function] = {torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu, *_CELLS}
 _MATMULS: list[Function] = [torch.matmul, Tensor.matmul, Tensor.__matmul__]
 _BINDERS: dict[Function, Binder] = {
     F.linear: _linear,

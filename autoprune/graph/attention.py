@@ -28,7 +28,8 @@ class PrunedAttention(nn.MultiheadAttention):
             raise ModelError("an attention with bias_k or add_zero_attn cannot lose heads.")
         pruned = cls.__new__(cls)
         state = dict(vars(attention))
-        state.pop("_qkv_same_embed_dim", None)
+        # In the instance too: where it is missing, a copy takes it for true.
+        state["_qkv_same_embed_dim"] = False
         # Tables of the module's own: what is installed in one is not meant for the other.
         tables = {name: copy.copy(value) for name, value in state.items() if isinstance(value, dict)}
         vars(pruned).update({**state, **tables})

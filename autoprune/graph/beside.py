@@ -51,10 +51,20 @@ def _counting(trace: Trace, classes: Classes, module: str) -> dict[str, int]:
     wanted, found = tuple(sizes.values()), set()
     for item in trace.reshapes:
         if item.module == module:
-            shape = tuple(item.labels.shape)
-            first = next(s for s in range(len(shape)) if shape[s : s + len(wanted)] == wanted)
+            first = _place_of(wanted, tuple(item.labels.shape))
             found |= {dim - first for dim in varying(class_numbers(item.labels, classes))}
-    return {name: sizes[name] for place in found if (name := f"{UNFLATTENED}{place}") in sizes}
+    named = [f"{UNFLATTENED}{place}" for place in found]
+    # -1 is whatever is left.
+    return {name: sizes[name] for name in named if sizes.get(name, -1) > 0}
+
+
+def _place_of(wanted: tuple[int, ...], shape: tuple[int, ...]) -> int:
+    """Where these sizes begin in a shape, behind the images; beyond its end where they do not."""
+    for first in range(1, len(shape) - len(wanted) + 1):
+        found = shape[first : first + len(wanted)]
+        if all(size in (-1, there) for size, there in zip(wanted, found, strict=True)):
+            return first
+    return len(shape)
 
 
 def _groups_reshaped(trace: Trace, classes: Classes, numbers: np.ndarray) -> dict[str, set[int]]:

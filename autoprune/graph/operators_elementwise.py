@@ -117,6 +117,11 @@ def same_size(call: Call) -> Value:
     return call.like(call.raw_inputs()[0])
 
 
+def of_its_own(call: Call) -> Value:
+    """New values of a size that is given; of the input only type and device are read."""
+    return call.constants()
+
+
 def overwrite(call: Call) -> Value:
     """Writing into a tensor through a view: what it held and what it gets both stay dense."""
     return call.give_up("writes into a tensor")
@@ -132,5 +137,6 @@ ELEMENTWISE: dict[str, Rule] = {
     **dict.fromkeys(_SAME, same_size),
     **dict.fromkeys(names("hardswish relu6 threshold rsub where addcmul addcdiv lerp"), elementwise),
     **dict.fromkeys(names("copy index_put slice_scatter select_scatter"), overwrite),
+    **dict.fromkeys(names("new_zeros new_ones new_full new_empty"), of_its_own),
     "glu": gated,
 }

@@ -24,9 +24,11 @@ def reshaped(call: Call) -> Value:
     if value.expanded().numel() != math.prod(call.shape):
         return call.give_up("reads elements as another type")
     result = call.spread(value.expanded().reshape(call.shape))
+    # A layer that views its output by the width it remembers.
+    widths = "nf" in call.trace.program.sizes.get(call.module, {})
     for side in (value, result):
-        if isinstance(side, Spread):
-            call.trace.reshapes.append(Reshape(call.module, side.tensor))
+        if isinstance(side, Spread) or widths:
+            call.trace.reshapes.append(Reshape(call.module, side.expanded()))
     return result
 
 

@@ -85,6 +85,15 @@ def regions(call: Call) -> Value:
     return found if len(call.shapes) == 1 else [found for _ in call.shapes]
 
 
+def sampled(call: Call) -> Value:
+    """grid_sample: places of (N, C, ...), in every channel; where they are comes from channels that stay."""
+    rows = call.labels("input").vector_along(1)
+    if rows is None:
+        return call.give_up(_MIXES)
+    call.freeze(call.raw("grid"), "takes places from it")
+    return Labels.along(call.shape, 1, rows)
+
+
 def mixing(call: Call) -> Value:
     return call.give_up(_MIXES)
 
@@ -127,5 +136,6 @@ SPACE: dict[str, Rule] = {
     **dict.fromkeys(_MIXING, mixing),
     **dict.fromkeys(names("layer_norm native_layer_norm rms_norm"), over(_normalised_dims)),
     **dict.fromkeys(("max_unpool2d", "max_unpool3d"), unpooled),
+    **dict.fromkeys(("grid_sampler", "grid_sampler_2d", "grid_sampler_3d"), sampled),
     "native_group_norm": over(_all_but_batch),
 }

@@ -16,6 +16,8 @@ HEAD_SIZES = frozenset(
         # How many heads there are.
         *("num_heads", "n_heads", "n_head", "nhead", "heads", "num_attention_heads"),
         *("num_kv_heads", "num_key_value_heads", "kv_num_heads", "n_kv_heads", "n_kv_head"),
+        # What a layer gives in all, and how much of it goes to queries, keys and values each.
+        *("nf", "split_size"),
         # How many channels all heads have together.
         *("attn_dim", "inner_dim", "all_head_dim", "all_head_size", "dim_attn", "attention_head_dim"),
         *("val_attn_dim", "out_dim_attn"),

@@ -38,10 +38,12 @@ def in_training(
 
 
 def _unread(model: nn.Module, program: Program) -> list[str]:
-    """Weights of layers that the program does not read."""
+    """Parameters and statistics that the program does not read."""
     nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.users]
     read = {program.states[node.name] for node in nodes if node.name in program.states}
-    return [name for name, value in model.named_parameters() if name not in read and value.dim() > 1]
+    statistics = [(name, value) for name, value in model.named_buffers() if name.endswith("running_mean")]
+    known = [*model.named_parameters(), *statistics]
+    return [name for name, value in known if name not in read and value.dim()]
 
 
 def _doubled(tensor: Tensor) -> Tensor:
