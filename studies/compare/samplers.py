@@ -116,6 +116,9 @@ def run(settings: tuple[Any, ...], contest: Contest, seed: int) -> Run:
     candidates = [(dict(point.widths), point.batch_removal) for point in front.trials]
     found = {"strategy": name, "options": how, "seed": seed, "cpu_seconds": cpu, "points": points}
     found |= {"candidates": candidates, **({"measure": contest.measure} if contest.measure else {})}
+    volume = history(points, accuracy=1.0 / shared_by_all.classes)[-1]
+    # Now: judging restores the front again, which may take as long.
+    print(label(found), seed, f"{volume:.4f}", f"{cpu:.0f} CPU s", flush=True)
     return unseen.judged(found, engine, shared_by_all.whole)
 
 
@@ -216,8 +219,6 @@ def main() -> None:
     work.sort(key=lambda item: (item[0].strategy != OURS, -item[0].trials))
     for found in runs(settings, work, options.jobs):
         records.append(found)
-        volume = history(found["points"], accuracy=chance)[-1]
-        print(label(found), found["seed"], f"{volume:.4f}", f"{found['cpu_seconds']:.0f} CPU s", flush=True)
         record.write(records=records)
     curves_of = curves(records, chance)
     print(table(curves_of))
