@@ -51,6 +51,17 @@ def in_own_precision(function: Callable[P, R]) -> Callable[P, R]:
         with ExitStack() as stack:
             if torch.is_inference_mode_enabled():
                 stack.enter_context(torch.inference_mode(False))
+            return without_autocast(function)(*args, **kwargs)
+
+    return outside
+
+
+def without_autocast(function: Callable[P, R]) -> Callable[P, R]:
+    """The function with automatic mixed precision off, for what a forward calls from within its own."""
+
+    @wraps(function)
+    def outside(*args: P.args, **kwargs: P.kwargs) -> R:
+        with ExitStack() as stack:
             for device in ("cpu", "cuda"):
                 if torch.is_autocast_enabled(device):
                     stack.enter_context(torch.autocast(device, enabled=False))

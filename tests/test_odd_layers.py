@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from autoprune.errors import ModelError
 from autoprune.graph import count_macs, find_groups
 from autoprune.graph.slicing import Slicer
 from autoprune.plan import make_plan, save_plan
+from autoprune.reconstruction.casm.casm import restorable
+from autoprune.reconstruction.casm.trace import record_trace
 from autoprune.searching.front import Front
+from tests.small import make_bench
 
 torch.manual_seed(0)
 torch.set_num_threads(1)
@@ -419,26 +423,30 @@ class Low(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(*(nn.Linear(12, 12) if i % 2 == 0 else nn.ReLU() for i in range(6)))
+        widths = (20, 12, 8, 10, 4)
+        layers = [nn.Linear(before, after) for before, after in pairwise(widths)]
+        self.body = nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU())))
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            body: Tensor = self.body(x[:, :12])
+            body: Tensor = self.body[:-1](x)
         return body.float()
 
 
-def test_fits_do_not_take_the_precision_of_the_forward() -> None:
-    torch.manual_seed(0)
-    model = Low().eval()
-    low = searched(model, ROWS, trials=4, batch_removal=(1,)).trials
-    whole = searched(nn.Sequential(Slice(), *model.body).eval(), ROWS, trials=4, batch_removal=(1,)).trials
-    for one, other in zip(low, whole, strict=True):
-        assert one.output_error < other.output_error + 1e-3
+@pytest.mark.parametrize("seed", range(3))
+def test_fits_do_not_take_the_precision_of_the_forward(seed: int) -> None:
+    torch.manual_seed(seed)
+    how = {"trials": 1, "strategy_options": {"targets": (0.95,), "draws": 1}}
+    # 2e-4 to 1.3e-3, of rounding; 5e-2 to 5e-1 by a fit in bfloat16.
+    assert searched(Low().eval(), ROWS, **how).trials[0].output_error < 5e-3
 
 
-class Slice(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x[:, :12]
+def test_layers_behind_a_recurrent_one_are_trained() -> None:
+    model = Recurrent(nn.LSTM).eval()
+    bench = make_bench(model, STEPS)
+    kept = {"conv": torch.arange(9)}
+    trace = record_trace(Slicer(model, bench.graph).build(kept).eval(), bench.graph.layers, bench.chunks[0])
+    assert [layer.name for layer in restorable(bench, trace, kept)] == ["head"]
 
 
 class Singles(nn.Module):

@@ -12,13 +12,13 @@ from autoprune.calibration.call import LayerCall
 from autoprune.calibration.columns import Grid, natural_order, raw_columns
 from autoprune.calibration.moments import Moments
 from autoprune.memory import Limit
-from autoprune.tensors import in_own_precision
+from autoprune.tensors import without_autocast
 
 PATCHES = Limit(cpu=32_000_000, gpu=1_024_000_000, parts=70)
 """Bytes of the largest matrix of patches that is made at once, in float32: small ones leave a GPU idle."""
 
 
-@in_own_precision
+@without_autocast
 def call_moments(call: LayerCall, grid: Grid, target: Tensor | None = None) -> Moments:
     """Moments of the call's input patches on the grid; `target` (out, columns) are the wanted outputs."""
     total: Moments | None = None

@@ -16,7 +16,7 @@ from autoprune.calibration.statistics import centred
 from autoprune.linear_algebra import Factored, for_images
 from autoprune.reconstruction.least_squares import Solution, solution_of
 from autoprune.reconstruction.rectified import Behind, Goal, Sample, rectified
-from autoprune.tensors import in_own_precision
+from autoprune.tensors import without_autocast
 
 SAMPLE_BYTES = 2 * 2**30
 """Input columns of one layer that are kept for the rounds behind a clamp; what comes later only counts in
@@ -45,7 +45,7 @@ class LayerFit:
             self._scale = torch.where(self._usable, affine.scale, 1.0).unsqueeze(-1)
             self._shift = affine.shift.unsqueeze(-1)
 
-    @in_own_precision
+    @without_autocast
     def add(self, call: LayerCall, grid: Grid, dense: Tensor, other: Tensor | None) -> None:
         """Take in one chunk's call.
 
@@ -65,7 +65,7 @@ class LayerFit:
                 self._bytes += inputs.numel() * inputs.element_size()
             start = stop
 
-    @in_own_precision
+    @without_autocast
     def solve(self, damping: float, images: int, rounds: int) -> Solution:
         """The layer's weight (groups, out per group, n) and the whole constant behind it."""
         moments, is_centred = self._moments, centred(self.call.layer)

@@ -28,7 +28,7 @@ from autoprune.reconstruction.layer_fit import LayerFit
 from autoprune.reconstruction.lockstep import Lockstep
 from autoprune.reconstruction.targets import DenseTargets
 from autoprune.reconstruction.weights import add_constant, set_weight, weight_of
-from autoprune.tensors import in_own_precision
+from autoprune.tensors import without_autocast
 
 NEAR = 4
 """Layers behind one that loses columns in which what it left over is worth repairing for a quick judgement:
@@ -138,7 +138,7 @@ class SequentialPass:
             self._fit = LayerFit(call, affine, None if cut is None else cut.clamp)
         return self._fit
 
-    @in_own_precision
+    @without_autocast
     def install(self) -> None:
         """Solve the layer that all chunks have contributed to, and give the network its weights."""
         fit, self._fit = self._fit, None
