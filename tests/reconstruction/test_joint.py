@@ -17,7 +17,7 @@ from autoprune.errors import ModelError
 from autoprune.graph import Slicer
 from autoprune.memory import Limit
 from autoprune.reconstruction import Bench, reconstructions
-from autoprune.reconstruction.casm.trace import record_trace
+from autoprune.reconstruction.casm.trace import DiffersEachTime, check_alike, record_trace
 from autoprune.reconstruction.casm.windows import Target, Window
 from autoprune.reconstruction.joint import joint
 from autoprune.reconstruction.joint.blocks import LONGEST, blocks
@@ -392,3 +392,30 @@ def test_gradients_in_coordinates_are_those_of_the_layer() -> None:
     slope = float(gradient[1, 2])
     one.moved[1, 2] += 1e-3
     assert float(loss() - start) / 1e-3 == pytest.approx(slope, rel=0.05)
+
+
+@pytest.mark.parametrize(("before", "after", "stays"), [(0.5, 0.505, True), (0.001, 0.009, False)])
+def test_only_what_was_known_by_heart_may_get_worse(
+    before: float,
+    after: float,
+    stays: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    small, errors = NETWORKS["residual"], iter((before, after))
+    bench = make_bench(small.model(), small.images(16))
+    monkeypatch.setattr(joint._Work, "_error", lambda work: next(errors))
+    monkeypatch.setattr(joint._Work, "_variance", lambda work: 1.0)
+    restored(bench, random_kept(bench.graph, 0.5, seed=1), "joint")
+    assert ("sequential fit stays" in caplog.text) is stays
+
+
+def test_a_number_must_mean_the_same_call_in_both_networks() -> None:
+    inputs = Inputs((torch.randn(2, 4),))
+    relu, again, tanh = (
+        record_trace(nn.Sequential(nn.Linear(4, 3), part).eval(), [], inputs)
+        for part in (nn.ReLU(), nn.ReLU(), nn.Tanh())
+    )
+    check_alike(relu, again)
+    with pytest.raises(DiffersEachTime):
+        check_alike(relu, tanh)
