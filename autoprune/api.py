@@ -120,21 +120,19 @@ def search(
 
     Raises AutopruneError (its subclasses say what kind) for bad input, before any long work.
     """
-    dicts = {
-        "budget": budget,
-        "caps": caps,
-        "criterion_options": criterion_options,
-        "strategy_options": strategy_options,
-        "reconstruction_options": reconstruction_options,
-        "recovery_options": recovery_options,
-        "training_options": training_options,
-    }
-    for option, value in dicts.items():
-        if value is not None and not isinstance(value, Mapping):
-            raise ConfigError(f"{option} must be a dict such as {{name: value}}, got {value!r}.")
-    for option, place in (("storage", storage), ("artifacts", artifacts)):
-        if place is not None and not isinstance(place, str | Path):
-            raise ConfigError(f"{option} must be a path or a URL, got {place!r}.")
+    _check_kinds(
+        Mapping,
+        "a dict such as {name: value}",
+        budget=budget,
+        caps=caps,
+        criterion_options=criterion_options,
+        strategy_options=strategy_options,
+        reconstruction_options=reconstruction_options,
+        recovery_options=recovery_options,
+        training_options=training_options,
+    )
+    _check_kinds((str, Path), "a path or a URL", storage=storage, artifacts=artifacts)
+    _check_kinds(Progress, "an object with stage() and message()", progress=progress)
     options = Options(
         trials=trials,
         budget=budget or {},
@@ -165,8 +163,6 @@ def search(
         raise ConfigError(f"timeout must be a number of seconds, got {timeout!r}.")
     if not (isinstance(name, str) and name.strip()):
         raise ConfigError(f"name must be the study's, in at least one letter, got {name!r}.")
-    if progress is not None and not isinstance(progress, Progress):
-        raise ConfigError(f"progress must have stage() and message(), got {type(progress).__name__}.")
     if not isinstance(model, nn.Module):
         raise ModelError(f"the model must be an nn.Module, got {type(model).__name__}.")
     storage = None if storage is None else expanded(storage)
@@ -180,6 +176,13 @@ def search(
     return Engine(task, options, opened, progress, places).search(timeout=timeout)
 
 
+def _check_kinds(kind: type | tuple[type, ...], wanted: str, **given: object) -> None:
+    """ConfigError naming the first argument that is of another kind; None is an argument left out."""
+    for name, value in given.items():
+        if value is not None and not isinstance(value, kind):
+            raise ConfigError(f"{name} must be {wanted}, got {value!r}.")
+
+
 def _with_training(task: Task, training: Dataset[Any] | None, history: History | str | Path | None) -> Task:
     if training is not None and not isinstance(training, Dataset):
         raise ConfigError(
@@ -188,11 +191,7 @@ def _with_training(task: Task, training: Dataset[Any] | None, history: History |
         )
     if history is None:
         return replace(task, training=training)
-    if not isinstance(history, History | str | Path):
-        raise ConfigError(
-            f"history must be a History or the path of its file, got {type(history).__name__}; a "
-            "HistoryRecorder gives one."
-        )
+    _check_kinds((History, str, Path), "a History (a HistoryRecorder gives one) or its file", history=history)
     known = history if isinstance(history, History) else History.load(expanded(history))
     prints = {**task.fingerprints, "history": known.fingerprint}
     return replace(task, training=training, history=known, fingerprints=prints)

@@ -458,7 +458,7 @@ def test_mirrors_for_small_models_of_cached_activations_are_an_error() -> None:
         ({"name": " "}, "name must be"),
         ({"history": 3}, "history must be"),
         ({"device": "meta"}, "device 'meta' cannot be used"),
-        ({"progress": 3}, "progress must have"),
+        ({"progress": 3}, "progress must be"),
         ({"calibration": IMAGES.double()}, "float64"),
         ({"evaluate": None, "validation": quality}, "goes to evaluate"),
         ({"min_kept": 1.0}, "nothing can go"),

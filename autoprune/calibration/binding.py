@@ -6,8 +6,10 @@ Whatever way a layer is written, it becomes a linear map or a convolution with o
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -51,7 +53,14 @@ Binder = Callable[..., LayerCall | None]
 def bound(find: Find, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> LayerCall | None:
     """The call of a watched layer; None for any other call."""
     binder = _BINDERS.get(func)
-    return None if binder is None else binder(find, func, *args, **kwargs)
+    if binder is None:
+        return None
+    try:
+        given = _signature(binder).bind(find, func, *args, **kwargs)
+    except TypeError:
+        # Written into a tensor (`out`), of another type, or in an old order: left to torch.
+        return None
+    return binder(*given.args, **given.kwargs)
 
 
 def bound_inside(find: Find, func: Function, args: tuple[Any, ...]) -> list[LayerCall]:
@@ -73,24 +82,26 @@ def _linear(
     return None if found is None or found.inputs_first else LayerCall(found.layer, func, input, weight, bias)
 
 
-def _matmul(
-    find: Find, func: Function, input: Tensor, other: Any, bias: Tensor | None = None
-) -> LayerCall | None:
+def _product(find: Find, input: Tensor, other: Any, bias: Tensor | None = None) -> LayerCall | None:
     found = find(other) if input.dim() > 1 else None
     if found is None or not found.inputs_first:
         return None
     return LayerCall(found.layer, F.linear, input, other.t(), bias)
 
 
+def _matmul(find: Find, func: Function, input: Tensor, other: Any) -> LayerCall | None:
+    return _product(find, input, other)
+
+
 def _mm(find: Find, func: Function, input: Tensor, mat2: Tensor) -> LayerCall | None:
-    return _matmul(find, func, input, mat2)
+    return _product(find, input, mat2)
 
 
 def _addmm(
     find: Find, func: Function, input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1
 ) -> LayerCall | None:
     plain = beta == alpha == 1 and input.dim() == 1
-    return _matmul(find, func, mat1, mat2, input) if plain else None
+    return _product(find, mat1, mat2, input) if plain else None
 
 
 def _einsum(find: Find, func: Function, equation: str, *operands: Any) -> LayerCall | None:
@@ -99,8 +110,7 @@ def _einsum(find: Find, func: Function, equation: str, *operands: Any) -> LayerC
     if found is None:
         return None
     input, weight = given[1 - found.weight], given[found.weight]
-    bind = _matmul if found.inputs_first else _linear
-    return bind(find, F.linear, input, weight)
+    return _product(find, input, weight) if found.inputs_first else _linear(find, F.linear, input, weight)
 
 
 def _convolution(
@@ -166,6 +176,11 @@ def _with_zeros(input: Tensor, steps: Sequence[int], before: Sequence[int], afte
         every = every[(slice(None),) * dim + (slice(None, None, step),)]
     every.copy_(input)
     return F.pad(spread, [side for pair in zip(before[::-1], after[::-1], strict=True) for side in pair])
+
+
+@cache
+def _signature(binder: Binder) -> inspect.Signature:
+    return inspect.signature(binder)
 
 
 def _tuple(value: Any, n: int) -> tuple[int, ...]:

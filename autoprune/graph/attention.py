@@ -47,8 +47,8 @@ class PrunedAttention(nn.MultiheadAttention):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         # As in the dense one, so that both call the same functions in the same order.
-        key_padding_mask = canonical_mask(key_padding_mask, "key_padding_mask", query, beside=attn_mask)
-        attn_mask = canonical_mask(attn_mask, "attn_mask", query)
+        key_padding_mask = _canonical_mask(key_padding_mask, "key_padding_mask", query, beside=attn_mask)
+        attn_mask = _canonical_mask(attn_mask, "attn_mask", query)
         turned = self.batch_first and query.dim() == 3
         if turned:
             query, key, value = each(lambda item: item.transpose(1, 0), query, key, value)
@@ -80,7 +80,7 @@ class PrunedAttention(nn.MultiheadAttention):
         return (output.transpose(1, 0) if turned else output), weights
 
 
-def canonical_mask(
+def _canonical_mask(
     mask: Tensor | None, name: str, query: Tensor, beside: Tensor | None = None
 ) -> Tensor | None:
     """A mask to add, of the queries' type; a warning where the type of the other one is another."""

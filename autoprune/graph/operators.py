@@ -23,7 +23,7 @@ from autoprune.graph.operators_sequences import SEQUENCES
 from autoprune.graph.operators_space import FOREIGN, SPACE
 from autoprune.graph.trace import Trace, Value
 
-RULES: Mapping[str, Rule] = {**FOREIGN} | {
+RULES: Mapping[str, Rule] = FOREIGN | {
     f"aten.{name}": rule
     for table in (LAYERS, NORMS, SEQUENCES, MOVEMENT, BLOCKS, SPACE, PRODUCTS, ELEMENTWISE)
     for name, rule in table.items()

@@ -178,6 +178,7 @@ _MOVED = names(
     "numpy_T rot90"
 )
 _RESHAPED = names("view reshape _unsafe_view flatten unflatten view_as reshape_as ravel")
+
 MOVEMENT: dict[str, Rule] = {
     **dict.fromkeys(_MOVED, moved),
     **dict.fromkeys(_RESHAPED, reshaped),

@@ -136,8 +136,9 @@ def baddbmm(call: Call) -> Value:
 
 def addmm(call: Call) -> Value:
     """A sum of (M, N), often a bias, and a product; `spell` gives it more dimensions than torch does."""
-    plain = call.arg("beta") == call.arg("alpha") == 1 and call.arg("self").meta["val"].ndim == 1
-    bias = call.arg("self") if plain else None
+    added = call.arg("self")
+    plain = call.arg("beta") == call.arg("alpha") == 1 and added.meta["val"].shape == call.shape[-1:]
+    bias = added if plain else None
     found: One | None = matrix_product(call, "mat1", call.arg("mat2"), bias)
     if found is None:
         left, right = call.raw("mat1"), call.raw("mat2")

@@ -1,4 +1,4 @@
-"""Integers about attention heads that modules remember beside their tensors: which, and how they are set.
+"""Integers about channels and heads that modules remember beside their tensors: which, and how they are set.
 
 Only these names are ever read or written, so that a plan of others cannot set anything else.
 """
@@ -53,9 +53,9 @@ def set_head_sizes(model: nn.Module, sizes: Mapping[str, Mapping[str, int]]) -> 
         if type(module) is nn.MultiheadAttention:
             module = exchange(model, path, module)
         for name, value in values.items():
-            if name.startswith(UNFLATTENED):
-                sizes_of = list(module.unflattened_size)  # type: ignore[arg-type]
-                sizes_of[int(name.removeprefix(UNFLATTENED))] = value
-                module.unflattened_size = tuple(sizes_of)  # type: ignore[assignment]
+            if isinstance(module, nn.Unflatten):
+                whole = list(module.unflattened_size)
+                whole[int(name.removeprefix(UNFLATTENED))] = value
+                module.unflattened_size = tuple(whole)
             else:
                 setattr(module, name, value)

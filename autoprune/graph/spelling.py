@@ -29,7 +29,7 @@ def spell(graph: fx.Graph, states: Mapping[str, str]) -> None:
             _spell(node, states, node.args[0], node.args[1], _bias(node), inputs_first=False)
         elif packet in _MATMUL:
             _spell(node, states, node.args[0], node.args[1], None, inputs_first=True)
-        elif packet is _aten.addmm and not node.kwargs and _shape(node.args[0])[:-1] == ():
+        elif packet is _aten.addmm and not node.kwargs and _shape(node.args[0]) == _shape(node)[-1:]:
             _spell(node, states, node.args[1], node.args[2], node.args[0], inputs_first=True)
         elif packet is _aten.einsum and (found := linear_map(node.args[0])) is not None:
             operands = node.args[1]

@@ -26,7 +26,7 @@ def check_model(model: nn.Module, source: str) -> None:
 
 
 def check_finite(model: nn.Module, source: str) -> None:
-    """ModelError naming the first tensor of the model that has no shape yet or is no numbers.
+    """ModelError naming the first tensor of the model that has no shape yet or holds NaN or infinity.
 
     A buffer that is no statistic may hold infinity, as a mask does that is added to an attention's scores.
     """

@@ -26,7 +26,7 @@ def load_model(config: ModelConfig, *, train: Dataset[Any] | None = None, seed: 
     """
     model = build(config, seed)
     if config.weights is not None:
-        if config.train_on_first_use is not None and not Path(config.weights).expanduser().exists():
+        if config.train_on_first_use is not None and not Path(config.weights).exists():
             _train_and_save(model, config, train, seed)
         load_weights(model, config.weights)
     check_model(model, config.factory)
@@ -65,5 +65,5 @@ def _train_and_save(model: nn.Module, config: ModelConfig, train: Dataset[Any] |
     check_finite(model, config.train_on_first_use)
     if config.history is not None and isinstance(history, History):
         # Before the weights, whose presence says that the training is over.
-        history.save(Path(config.history).expanduser())
-    save_weights(model, Path(config.weights).expanduser())
+        history.save(Path(config.history))
+    save_weights(model, Path(config.weights))

@@ -40,10 +40,6 @@ if TYPE_CHECKING:
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 
 
-def silent(text: str) -> None:
-    """Nobody is told."""
-
-
 def open_study(
     storage: BaseStorage,
     name: str,
@@ -53,13 +49,14 @@ def open_study(
     dense_widths: Mapping[str, int],
     versions: Mapping[str, str],
     frozen: Sequence[Mapping[str, Any]] = (),
+    say: Callable[[str], None],
     metric: MetricScale = ACCURACY,
     timed_on: Mapping[str, Any] | None = None,
-    say: Callable[[str], None] = silent,
 ) -> Study:
     """The study of this name, created if absent; StudyError naming the fields if made for another search.
 
-    Of several searches that begin it at once, one describes it, and the others compare with that.
+    Of several searches that begin it at once, one describes it, and the others compare with that; `say`
+    tells the user that they wait.
     """
     study = _loaded_or_created(storage, name)
 

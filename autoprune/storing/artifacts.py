@@ -139,7 +139,7 @@ def open_artifacts(folder: str | None, storage: str | None) -> Artifacts:
     """
     if folder is not None and "://" in folder:
         return _in_bucket(folder)
-    place = _beside(storage) if folder is None else Path(folder).expanduser()
+    place = _beside(storage) if folder is None else Path(folder)
     if place is not None:
         return Artifacts(FileSystemArtifactStore(place), place)
     if storage is None or parsed(storage).get_backend_name() == "sqlite":

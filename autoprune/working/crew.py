@@ -90,7 +90,7 @@ class Crew:
     def _shared_config(self) -> StudyConfig:
         """Files of the study by their full path: workers may have another working directory."""
         given = {"storage": self.config.storage, "artifacts": self.config.artifacts}
-        paths = {k: str(Path(v).expanduser().absolute()) for k, v in given.items() if v and "://" not in v}
+        paths = {k: str(Path(v).absolute()) for k, v in given.items() if v and "://" not in v}
         return self.config.model_copy(update=paths)
 
 

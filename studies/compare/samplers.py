@@ -34,7 +34,7 @@ from autoprune.cli.build import read_option
 from autoprune.cli.progress import make_progress
 from autoprune.config import load_study
 from autoprune.data.inputs import leading
-from autoprune.searching.engine import Engine
+from autoprune.searching.engine import Engine, Options
 from autoprune.searching.hypervolume import history
 from autoprune.searching.metrics import LabelledMetric
 from autoprune.session import Session
@@ -100,14 +100,7 @@ def run(settings: tuple[Any, ...], contest: Contest, seed: int) -> Run:
     shared_by_all = opened(*settings)
     base, name, how = shared_by_all.engine, contest.strategy, contest.options
     changed = replace(base.options, strategy=name, strategy_options=how, trials=contest.trials, seed=seed)
-    if contest.measure:
-        method, _, given = contest.measure.partition(":")
-        values = dict(read_option(part) for part in given.split(",") if part)
-        changed = replace(changed, reconstruction=method, reconstruction_options=values)
-    engine = Engine(base.task, changed, InMemoryStorage(), base.progress)
-    own = {"evaluator"} if contest.measure else set()
-    shared = {"graph", "cost", "space", "bench", "profile", "evaluator", "rung"} - own
-    engine.__dict__.update({part: getattr(base, part) for part in shared})
+    engine = sharing(base, changed, contest.measure)
     start = time.process_time()
     front = engine.search()
     cpu = time.process_time() - start
@@ -120,6 +113,19 @@ def run(settings: tuple[Any, ...], contest: Contest, seed: int) -> Run:
     # Now: judging restores the front again, which may take as long.
     print(label(found), seed, f"{volume:.4f}", f"{cpu:.0f} CPU s", flush=True)
     return unseen.judged(found, engine, shared_by_all.whole)
+
+
+def sharing(base: Engine, options: Options, measure: str) -> Engine:
+    """One with all that `base` has made; where `measure` says so, its trials are restored in that way."""
+    shared = {"graph", "cost", "space", "bench", "profile", "rung", "evaluator"}
+    if measure:
+        method, _, given = measure.partition(":")
+        values = dict(read_option(part) for part in given.split(",") if part)
+        options = replace(options, reconstruction=method, reconstruction_options=values)
+        shared -= {"evaluator"}
+    engine = Engine(base.task, options, InMemoryStorage(), base.progress)
+    engine.__dict__.update({part: getattr(base, part) for part in shared})
+    return engine
 
 
 def runs(settings: tuple[Any, ...], work: list[tuple[Contest, int]], jobs: int) -> Iterator[Run]:
@@ -213,7 +219,8 @@ def main() -> None:
     records = [run for path in options.records for run in json.loads(path.read_text())["records"]]
     for place, earlier in enumerate(records):
         if unseen.lacks_judgement(earlier):
-            records[place] = unseen.judged(earlier, shared.engine, shared.whole)
+            engine = sharing(shared.engine, shared.engine.options, earlier.get("measure", ""))
+            records[place] = unseen.judged(earlier, engine, shared.whole)
     work = [(contest, seed) for seed in options.seeds for contest in contestants(options)]
     # Ours, then the longest: what waits for a process at the end should be short.
     work.sort(key=lambda item: (item[0].strategy != OURS, -item[0].trials))

@@ -53,6 +53,7 @@ PRODUCT: dict[str, Callable[[Tensor], Tensor]] = {
 OTHERS: dict[str, Callable[[Tensor], Tensor]] = {
     "from the left": lambda w: w @ ROWS.t(),
     "scaled": lambda w: torch.addmm(BIAS, ROWS, w.t(), alpha=2),
+    "written into a tensor": lambda w: torch.matmul(ROWS, w.t(), out=ROWS.new_empty(3, 4)),
     "part": lambda w: ROWS @ w[:2].t(),
     "changed": lambda w: F.linear(ROWS, w * 2),
 }
