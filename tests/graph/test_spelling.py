@@ -102,12 +102,27 @@ def test_one_column_is_turned_too() -> None:
     assert graph.layers[0].kind is LayerKind.LINEAR and graph.widths == {"weight": 6}
 
 
-@pytest.mark.parametrize("size", [(), (1,), (6,)])
-def test_what_is_added_may_be_one_value_for_all(size: tuple[int, ...]) -> None:
-    model = Two(lambda x, w: x, (5, 6)).eval()
-    model.bias = nn.Parameter(torch.ones(size))
-    model.product = lambda x, w: torch.addmm(model.bias, x.flatten(0, 1), w).unflatten(0, x.shape[:2])
+class Added(nn.Module):
+    def __init__(self, size: tuple[int, ...], turned: bool) -> None:
+        super().__init__()
+        self.bias, self.turned, self.head = nn.Parameter(torch.ones(size)), turned, nn.Linear(6, 3)
+        self.weight = nn.Parameter(torch.randn((6, 5) if turned else (5, 6)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight.t() if self.turned else self.weight
+        head: Tensor = self.head(torch.addmm(self.bias, x.flatten(0, 1), weight).relu())
+        return head
+
+
+@pytest.mark.parametrize(("size", "turned"), [((), False), ((1,), False), ((6,), False), ((6,), True)])
+def test_what_is_added_may_be_one_value_for_all(size: tuple[int, ...], turned: bool) -> None:
+    model = Added(size, turned).eval()
     graph = find_groups(model, (ROWS[:1],))
     assert graph.widths == {"weight": 6} and graph.layers[0].bias == ("bias" if size == (6,) else None)
     pruned = Slicer(model, graph).build({"weight": torch.tensor([1, 4])})
-    assert pruned.bias.shape == ((2,) if size == (6,) else size)
+    assert pruned.bias.shape == ((2,) if size == (6,) else size) and pruned(ROWS).shape == (28, 3)
+
+
+@pytest.mark.parametrize("size", [(), (1,)])
+def test_one_value_beside_a_turned_weight_leaves_all_dense(size: tuple[int, ...]) -> None:
+    assert not find_groups(Added(size, True).eval(), (ROWS[:1],)).groups
