@@ -20,8 +20,8 @@ from autoprune.errors import ModelError
 from autoprune.graph import count_macs, find_groups
 from autoprune.graph.slicing import Slicer
 from autoprune.plan import make_plan, save_plan
-from autoprune.reconstruction.casm.casm import restorable
-from autoprune.reconstruction.casm.trace import record_trace
+from autoprune.reconstruction.replaying.passes import restorable
+from autoprune.reconstruction.replaying.recording import record_trace
 from autoprune.searching.front import Front
 from tests.small import make_bench
 

@@ -13,10 +13,12 @@ from autoprune.data.inputs import Inputs
 from autoprune.errors import ModelError
 from autoprune.graph import Slicer
 from autoprune.reconstruction import Bench, reconstructions
-from autoprune.reconstruction.casm.fit import batches
-from autoprune.reconstruction.casm.images import flipped
-from autoprune.reconstruction.casm.replay import Cache, Calls, _room, advance, replay
-from autoprune.reconstruction.casm.trace import Trace, record_trace
+from autoprune.reconstruction.replaying.cache import Cache, _room
+from autoprune.reconstruction.replaying.fit import batches
+from autoprune.reconstruction.replaying.images import flipped
+from autoprune.reconstruction.replaying.recording import record_trace
+from autoprune.reconstruction.replaying.replay import Calls, advance, replay
+from autoprune.reconstruction.replaying.trace import Trace
 from tests.small import NETWORKS, make_bench, random_kept, relative_error
 
 each_network = pytest.mark.parametrize("network", NETWORKS)

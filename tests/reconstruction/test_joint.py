@@ -17,11 +17,12 @@ from autoprune.errors import ModelError
 from autoprune.graph import Slicer
 from autoprune.memory import Limit
 from autoprune.reconstruction import Bench, reconstructions
-from autoprune.reconstruction.casm.trace import DiffersEachTime, check_alike, record_trace
-from autoprune.reconstruction.casm.windows import Target, Window
 from autoprune.reconstruction.joint import joint
 from autoprune.reconstruction.joint.blocks import LONGEST, blocks
 from autoprune.reconstruction.joint.coordinates import Coordinates, Curvature, carried_back, inverse_root
+from autoprune.reconstruction.replaying.recording import record_trace
+from autoprune.reconstruction.replaying.trace import DiffersEachTime, check_alike
+from autoprune.reconstruction.replaying.windows import Target, Window
 from tests.small import NETWORKS, make_bench, random_kept, relative_error
 
 each_network = pytest.mark.parametrize("network", NETWORKS)

@@ -8,7 +8,6 @@ options; the start from closed-form weights is ours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -16,18 +15,15 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from autoprune.data.inputs import concatenate
 from autoprune.errors import ConfigError
 from autoprune.graph.groups import Kept, Layer
 from autoprune.graph.plain import masks_as_given
-from autoprune.layout import training_layout
 from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
-from autoprune.reconstruction.casm.fit import Fits, Fitter, Schedule
-from autoprune.reconstruction.casm.images import CachedImages, Images, LiveImages, dense_targets
-from autoprune.reconstruction.casm.replay import Cache, advance
-from autoprune.reconstruction.casm.trace import Trace, check_alike, record_trace
-from autoprune.reconstruction.casm.windows import Target, Window, parameters_of, whole, windows
-from autoprune.reconstruction.independent import affected
+from autoprune.reconstruction.casm.small_models import whole, windows
+from autoprune.reconstruction.replaying.fit import Fits, Fitter, Schedule
+from autoprune.reconstruction.replaying.images import Images, LiveImages
+from autoprune.reconstruction.replaying.passes import Passes, restorable
+from autoprune.reconstruction.replaying.windows import Target, Window, parameters_of
 
 Count = Annotated[int, Field(ge=1)]
 _VIEWS = ("sequential", "joint")
@@ -91,14 +87,9 @@ class _Work:
 
     def __init__(self, options: Casm, bench: Bench, network: nn.Module, kept: Kept) -> None:
         self.options, self.bench, self.network = options, bench, network
-        inputs = concatenate(bench.chunks)
-        self.layout = training_layout(network, bench.model, inputs)
-        self.inputs = inputs.laid_out(self.layout)
-        self.dense_trace = record_trace(bench.model, bench.graph.layers, self.inputs)
-        self.trace = record_trace(network, bench.graph.layers, self.inputs)
-        check_alike(self.dense_trace, self.trace)
-        self.targets = [self._target(layer, kept) for layer in restorable(bench, self.trace, kept)]
-        self.batch = min(options.batch, self.inputs.size)
+        self.passes = Passes.of(bench, network)
+        self.targets = [self._target(layer, kept) for layer in restorable(bench, self.passes.trace, kept)]
+        self.batch = min(options.batch, self.passes.inputs.size)
         self.schedule = Schedule(options.steps, options.learning_rate)
         self.generator = torch.Generator().manual_seed(options.seed)
 
@@ -111,26 +102,23 @@ class _Work:
             self._at_once()
 
     def _group_by_group(self) -> None:
-        dense, mine, fits = Cache(layout=self.layout), Cache(layout=self.layout), Fits()
-        for window in windows(self.bench.graph, self.trace, self.targets, self._trains_producer):
-            dense = advance(self.bench.model, self.dense_trace, dense, self.inputs, window.start, self.batch)
-            mine = advance(self.network, self.trace, mine, self.inputs, window.start, self.batch)
-            wanted = dense_targets(self.bench.model, self.dense_trace, dense, self.inputs, window, self.batch)
+        fits, passes = Fits(), self.passes
+        small = windows(self.bench.graph, passes.trace, self.targets, self._trains_producer)
+        for window, images in passes.walk(small, self.batch):
             with fits:
-                self._fit(window, CachedImages(self.inputs, mine, wanted))
+                self._fit(window, images)
         fits.check()
 
     def _at_once(self) -> None:
-        layers = [target.layer for target in self.targets]
+        passes, layers = self.passes, [target.layer for target in self.targets]
         if self._trains_producer:
-            layers = [layer for layer in self.bench.graph.layers if layer.name in self.trace.layers]
+            layers = [layer for layer in self.bench.graph.layers if layer.name in passes.trace.layers]
         window = whole(self.targets, layers)
-        model = self.bench.model
-        images = LiveImages(model, self.dense_trace, window, self.inputs, self.options.mirror)
+        images = LiveImages(passes.dense, passes.dense_trace, window, passes.inputs, self.options.mirror)
         self._fit(window, images)
 
     def _fit(self, window: Window, images: Images) -> None:
-        fitter = Fitter(self.network, self.trace, window, images, self.batch)
+        fitter = Fitter(self.network, self.passes.trace, window, images, self.batch)
         fitter.fit(parameters_of(self.network, window.trained), self.schedule, self.generator)
 
     @property
@@ -138,15 +126,6 @@ class _Work:
         return self.options.train == "both"
 
     def _target(self, layer: Layer, kept: Kept) -> Target:
-        feature = self.trace.features[layer.name]
+        feature = self.passes.trace.features[layer.name]
         call = feature.after if self.options.target == "after" else feature.before
         return Target(layer, call, self.bench.rows(layer, kept))
-
-
-def restorable(bench: Bench, trace: Trace, kept: Kept) -> Sequence[Layer]:
-    """Layers from the first that loses columns on, without those that run more than once."""
-    names = {layer.name for layer in affected(bench, kept)}
-    layers = bench.graph.layers
-    first = next((i for i, layer in enumerate(layers) if layer.name in names), len(layers))
-    found = [layer for layer in layers[first:] if layer.name in trace.features]
-    return [layer for layer in found if layer.name not in trace.repeated]

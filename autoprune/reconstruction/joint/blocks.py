@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from autoprune.graph.groups import ChannelGraph, Layer
-from autoprune.reconstruction.casm.trace import Trace
-from autoprune.reconstruction.casm.windows import Target, Window
+from autoprune.reconstruction.replaying.trace import Trace
+from autoprune.reconstruction.replaying.windows import Target, Window
 
 LONGEST = 3
 """Layers of a chain that are fitted at once, as in a bottleneck; longer chains are fitted pair by pair."""

@@ -18,17 +18,18 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from autoprune.data.inputs import Inputs, concatenate, leading
+from autoprune.data.inputs import Inputs, leading
 from autoprune.data.outputs import squared_deviation, squared_distance
 from autoprune.graph.groups import Kept, Layer
 from autoprune.graph.plain import masks_as_given
 from autoprune.graph.state import tensor_of
-from autoprune.layout import training_layout
 from autoprune.linear_algebra import for_images
 from autoprune.memory import Limit
 from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
-from autoprune.reconstruction.casm.casm import restorable
-from autoprune.reconstruction.casm.fit import (
+from autoprune.reconstruction.joint.blocks import blocks
+from autoprune.reconstruction.joint.coordinates import Coordinates, Curvature, carried_back
+from autoprune.reconstruction.replaying.cache import in_order
+from autoprune.reconstruction.replaying.fit import (
     JUDGED_IMAGES,
     Fits,
     Fitter,
@@ -37,12 +38,9 @@ from autoprune.reconstruction.casm.fit import (
     put_back,
     trainable,
 )
-from autoprune.reconstruction.casm.images import CachedImages, dense_targets
-from autoprune.reconstruction.casm.replay import Cache, advance, in_order
-from autoprune.reconstruction.casm.trace import check_alike, record_trace
-from autoprune.reconstruction.casm.windows import Target, Window
-from autoprune.reconstruction.joint.blocks import blocks
-from autoprune.reconstruction.joint.coordinates import Coordinates, Curvature, carried_back
+from autoprune.reconstruction.replaying.images import Images
+from autoprune.reconstruction.replaying.passes import Passes, restorable
+from autoprune.reconstruction.replaying.windows import Target, Window
 from autoprune.reconstruction.sequential import Sequential
 
 BATCH = 256
@@ -91,26 +89,20 @@ class _Work:
 
     def __init__(self, bench: Bench, network: nn.Module, kept: Kept, steps: int) -> None:
         self.bench, self.network, self.kept, self.steps = bench, network, kept, steps
-        inputs = concatenate(bench.chunks)
-        self.layout = training_layout(network, bench.model, inputs)
-        self.inputs = inputs.laid_out(self.layout)
-        self.dense_trace = record_trace(bench.model, bench.graph.layers, self.inputs)
-        self.trace = record_trace(network, bench.graph.layers, self.inputs)
-        check_alike(self.dense_trace, self.trace)
+        self.passes = Passes.of(bench, network)
 
     def run(self) -> None:
-        wanted = [
-            layer for layer in restorable(self.bench, self.trace, self.kept) if self.bench.refits(layer)
-        ]
+        trace = self.passes.trace
+        wanted = [layer for layer in restorable(self.bench, trace, self.kept) if self.bench.refits(layer)]
         targets = [
-            Target(layer, self.trace.features[layer.name].after, self.bench.rows(layer, self.kept))
+            Target(layer, trace.features[layer.name].after, self.bench.rows(layer, self.kept))
             for layer in wanted
         ]
         if not targets:
             return
         parameters = list(self.network.parameters())
         before, saved = self._error(), [parameter.detach().clone() for parameter in parameters]
-        self._block_by_block(targets, images_at_once(self.inputs))
+        self._block_by_block(targets, images_at_once(self.passes.inputs))
         # Blocks that are nearer to the dense ones are no promise for what comes out in the end.
         if not self._error() <= max(before, _SLACK * self._variance()):
             put_back(parameters, saved)
@@ -128,16 +120,13 @@ class _Work:
         return leading(self.bench.chunks, JUDGED_IMAGES)
 
     def _block_by_block(self, targets: Sequence[Target], batch: int) -> None:
-        dense, mine, fits = Cache(layout=self.layout), Cache(layout=self.layout), Fits()
-        for window in blocks(self.bench.graph, self.trace, targets):
-            dense = advance(self.bench.model, self.dense_trace, dense, self.inputs, window.start, batch)
-            mine = advance(self.network, self.trace, mine, self.inputs, window.start, batch)
-            outputs = dense_targets(self.bench.model, self.dense_trace, dense, self.inputs, window, batch)
+        fits, passes = Fits(), self.passes
+        for window, images in passes.walk(blocks(self.bench.graph, passes.trace, targets), batch):
             with fits:
-                self._fit(window, CachedImages(self.inputs, mine, outputs), batch)
+                self._fit(window, images, batch)
         fits.check()
 
-    def _fit(self, window: Window, images: CachedImages, batch: int) -> None:
+    def _fit(self, window: Window, images: Images, batch: int) -> None:
         layers = [layer for layer in window.trained if self.bench.refits(layer)]
         found = [self._parameters(layer) for layer in layers]
         parameters = list(dict.fromkeys(p for pair in found for p in pair if p is not None))
@@ -145,7 +134,7 @@ class _Work:
             return
         own_storage(parameters)
         with torch.enable_grad(), trainable(self.network, parameters):
-            fit = _BlockFit(Fitter(self.network, self.trace, window, images, batch), parameters, batch)
+            fit = _BlockFit(Fitter(self.network, self.passes.trace, window, images, batch), parameters, batch)
             fit.solve(self._coordinates(layers, found, fit.variance), self.steps)
 
     def _parameters(self, layer: Layer) -> tuple[nn.Parameter, nn.Parameter | None]:
@@ -209,7 +198,7 @@ def images_at_once(inputs: Inputs) -> int:
 
 
 class _BlockFit:
-    """L-BFGS on one block; its parameters go back to where they were if the error did not fall."""
+    """L-BFGS on one block; of all that it tries, the parameters with the lowest error stay."""
 
     def __init__(self, fitter: Fitter, parameters: list[nn.Parameter], batch: int) -> None:
         self.fitter, self.parameters, self.batch = fitter, parameters, batch
@@ -221,8 +210,17 @@ class _BlockFit:
         self.parts = list(in_order(fitter.images.size, batch))
 
     def solve(self, coordinates: Sequence[Coordinates], steps: int) -> None:
-        saved = [parameter.detach().clone() for parameter in self.parameters]
-        before = float(self._error(coordinates))
+        best, values = float("inf"), [parameter.detach().clone() for parameter in self.parameters]
+
+        def error() -> Tensor:
+            # The first one is of the start, so nothing has to be evaluated before or behind the solver.
+            nonlocal best, values
+            found = self._error(coordinates)
+            # Not "best <= found": a diverged fit is NaN.
+            if float(found) < best:
+                best, values = float(found), [parameter.detach().clone() for parameter in self.parameters]
+            return found
+
         leaves = [leaf for one in coordinates for leaf in one.leaves]
         optimizer = torch.optim.LBFGS(
             leaves,
@@ -232,10 +230,8 @@ class _BlockFit:
             tolerance_change=0,
             line_search_fn="strong_wolfe",
         )
-        optimizer.step(lambda: self._error(coordinates))  # type: ignore[no-untyped-call]
-        # Not "after > before": a diverged fit is NaN.
-        if not float(self._error(coordinates)) < before:
-            put_back(self.parameters, saved)
+        optimizer.step(error)  # type: ignore[no-untyped-call]
+        put_back(self.parameters, values)
 
     def _error(self, coordinates: Sequence[Coordinates]) -> Tensor:
         """The loss at the leaves' values, ridge included; gradients are left in the leaves."""

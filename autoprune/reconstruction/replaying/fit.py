@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
 
 from autoprune.errors import ModelError
-from autoprune.reconstruction.casm.images import Batch, Images
-from autoprune.reconstruction.casm.replay import Seen, in_order, replay
-from autoprune.reconstruction.casm.trace import Trace
-from autoprune.reconstruction.casm.windows import Window
+from autoprune.reconstruction.replaying.cache import in_order
+from autoprune.reconstruction.replaying.images import Batch, Images
+from autoprune.reconstruction.replaying.replay import Seen, replay
+from autoprune.reconstruction.replaying.trace import Trace
+from autoprune.reconstruction.replaying.windows import Window
 
 JUDGED_IMAGES = 1_024
 """Images on which a fit must not be worse than before it; all would cost as much as the fit."""

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.data.inputs import Inputs
-from autoprune.reconstruction.casm.replay import Cache, Seen, in_order, replay, spanned
-from autoprune.reconstruction.casm.trace import Trace
-from autoprune.reconstruction.casm.windows import Target, Window
+from autoprune.reconstruction.replaying.cache import Cache, in_order, spanned
+from autoprune.reconstruction.replaying.replay import Seen, replay
+from autoprune.reconstruction.replaying.trace import Trace
+from autoprune.reconstruction.replaying.windows import Target, Window
 
 
 @dataclass(frozen=True)

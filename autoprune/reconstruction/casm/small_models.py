@@ -7,36 +7,10 @@ group that the layer reads: {producer, what lies between, the layer, its norm, i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-from torch import Tensor, nn
 
 from autoprune.graph.groups import ChannelGraph, Layer
-from autoprune.graph.state import tensor_of
-from autoprune.reconstruction.casm.trace import Trace
-
-
-@dataclass(frozen=True)
-class Target:
-    """Output of call `call` in the dense network, on the kept rows (channels,) of `layer`."""
-
-    layer: Layer
-    call: int
-    rows: Tensor
-
-    @property
-    def channel_dim(self) -> int:
-        return -1 if self.layer.kind.channels_last else 1
-
-
-@dataclass(frozen=True)
-class Window:
-    """Calls `start` to `end` (not included), the layers trained in them, and the outputs they must match."""
-
-    start: int
-    end: int
-    trained: tuple[Layer, ...]
-    targets: tuple[Target, ...]
+from autoprune.reconstruction.replaying.trace import Trace
+from autoprune.reconstruction.replaying.windows import Target, Window
 
 
 def windows(
@@ -69,18 +43,3 @@ def _nearest_producer(graph: ChannelGraph, trace: Trace, layer: Layer) -> Layer 
         if producer.name not in trace.repeated and trace.layers.get(producer.name, here) < here
     ]
     return max(above, key=lambda producer: trace.layers[producer.name], default=None)
-
-
-def parameters_of(network: nn.Module, layers: Sequence[Layer]) -> list[nn.Parameter]:
-    """Weights, biases and norms of the layers, each once; what is a buffer or shared is not trained."""
-    names = [name for layer in layers if layer.alone for name in _names(network, layer)]
-    found = [tensor_of(network, name) for name in dict.fromkeys(names)]
-    return [tensor for tensor in found if isinstance(tensor, nn.Parameter)]
-
-
-def _names(network: nn.Module, layer: Layer) -> list[str]:
-    own = [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
-    if layer.norm is None:
-        return own
-    norm = network.get_submodule(layer.norm)
-    return own + [f"{layer.norm}.{name}" for name, _ in norm.named_parameters(recurse=False)]
