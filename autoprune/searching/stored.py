@@ -17,7 +17,7 @@ from autoprune.searching.space import LATENCY, OBJECTIVES
 Count = Annotated[int, Field(ge=1)]
 Cost = Annotated[int, Field(ge=0)]
 Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Metric = Annotated[float, Field(allow_inf_nan=False)]
+Score = Annotated[float, Field(allow_inf_nan=False)]
 Widths = dict[str, Count]
 
 
@@ -53,7 +53,7 @@ class StoredDense(_Stored):
     macs: Count
     params: Count
     bytes: Count
-    accuracy: Metric
+    accuracy: Score
     latency_ms: Milliseconds | None = None
     latency_spread_ms: Milliseconds | None = None
 
@@ -81,7 +81,7 @@ class StoredCosts(_Stored):
 class StoredMetric(_Stored):
     name: Annotated[str, Field(min_length=1, max_length=80)]
     share: bool
-    floor: Metric | None
+    floor: Score | None
 
 
 class StoredTried(_Stored):
@@ -99,7 +99,7 @@ class StoredTrial(_Stored):
     costs: StoredCosts
     widths: Widths
     kept: dict[str, str]
-    accuracy_before_reconstruction: Metric | None
+    accuracy_before_reconstruction: Score | None
     output_error: float
     batch_removal: Count
     criterion: str
