@@ -5,8 +5,8 @@
 
 The search runs on a storage in memory, to `--trials` or for `--timeout` seconds. Of each budget, the best
 trial on the validation images (the most accurate, or `--by output-error`) is measured on the test images,
-which nothing was chosen by. Each `--rebuild METHOD:OPTION=VALUE,...` restores its channels in another way, on
-`--rebuild-images` calibration images where given; one that fails says why and is left out. Prints a
+which nothing was chosen by. Each `--rebuild METHOD[@IMAGES][:OPTION=VALUE,...]` restores its channels in
+another way, on so many calibration images where given; one that fails says why and is left out. Prints a
 Markdown table and writes JSON after every row.
 """
 
@@ -15,16 +15,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from optuna.storages import InMemoryStorage
 from torch import nn
 
-from autoprune.cli.build import read_option
 from autoprune.cli.progress import make_progress
 from autoprune.config import StudyConfig, load_study
 from autoprune.errors import AutopruneError
@@ -33,6 +32,7 @@ from autoprune.searching.front import RANKINGS, Front, Point
 from autoprune.session import Session
 from autoprune.storing.storages import open_storage
 from records import Record
+from ways import SPELLING, Way
 
 Row = dict[str, Any]
 
@@ -49,27 +49,25 @@ def opened(config: StudyConfig, images: int | None, device: str | None) -> Sessi
 
 
 def rows(
-    session: Session, other: Session, front: Front, options: argparse.Namespace
+    session: Session, config: StudyConfig, front: Front, ways: Mapping[str, Way], options: argparse.Namespace
 ) -> Iterator[Row]:
     """One row per budget and way of restoring."""
+    on = cache(lambda images: session if images is None else opened(config, images, options.device))
     for budget in options.budgets:
         point = front.best(macs=budget, by=options.by)
-        yield measured(session, point, budget, "as the search does", lambda point=point: session.build(point))
-        for text in options.rebuild:
-            name, _, settings = text.partition(":")
-            values = dict(read_option(part) for part in settings.split(",") if part)
-            build = partial(restored, other, point, name, values)
+        yield measured(session, point, budget, "as the search does", partial(session.build, point))
+        for text, way in ways.items():
             try:
-                yield measured(session, point, budget, text, build)
+                yield measured(session, point, budget, text, partial(restored, on(way.images), point, way))
             except (AutopruneError, RuntimeError) as error:
                 # What a device has no memory for must not cost the rows behind it.
                 print(f"{budget:.0%}, {text}: {error}", file=sys.stderr, flush=True)
 
 
-def restored(session: Session, point: Point, name: str, values: dict[str, Any]) -> nn.Module:
-    """The point's channels restored on the calibration images of this session."""
+def restored(session: Session, point: Point, way: Way) -> nn.Module:
+    """The point's channels restored in this way, on the calibration images of this session."""
     engine = session.engine
-    changed = replace(engine.options, reconstruction=name, reconstruction_options=values)
+    changed = replace(engine.options, reconstruction=way.method, reconstruction_options=way.options)
     return Engine(engine.task, changed, InMemoryStorage()).evaluator.build(dict(point.kept.items()))
 
 
@@ -102,8 +100,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, help="seconds of searching at most")
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.7, 0.5, 0.35], help="shares of MACs")
     parser.add_argument("--by", choices=list(RANKINGS), default="accuracy", help="picks each budget's trial")
-    parser.add_argument("--rebuild", nargs="*", default=[], metavar="METHOD:OPTION=VALUE,...")
-    parser.add_argument("--rebuild-images", type=int)
+    parser.add_argument("--rebuild", nargs="*", default=[], metavar=SPELLING)
     parser.add_argument("--device")
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
@@ -111,6 +108,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     options = arguments()
+    # Before the search, not behind it.
+    ways = {text: Way.read(text) for text in options.rebuild}
     config = load_study(options.study)
     session = opened(config, None, options.device)
     record = Record(options.out, vars(options), session.device)
@@ -122,9 +121,7 @@ def main() -> None:
     print(HEADER)
     found: list[Row] = []
     record.write(**head, front=front.to_json(), rows=found)
-    images = options.rebuild_images
-    other = session if images is None else opened(config, images, options.device)
-    for row in rows(session, other, front, options):
+    for row in rows(session, config, front, ways, options):
         found.append(row)
         print(line(row), flush=True)
         record.write(**head, front=front.to_json(), rows=found)

@@ -30,16 +30,17 @@ import numpy as np
 from optuna.storages import InMemoryStorage
 
 import unseen
-from autoprune.cli.build import read_option
 from autoprune.cli.progress import make_progress
 from autoprune.config import load_study
 from autoprune.data.inputs import leading
+from autoprune.errors import ConfigError
 from autoprune.searching.engine import Engine, Options
 from autoprune.searching.hypervolume import history
 from autoprune.searching.metrics import LabelledMetric
 from autoprune.session import Session
 from plots import Panel, Series, draw, require
 from records import Record
+from ways import Way
 
 Run = dict[str, Any]
 PLAIN = ("random", "nsga2", "tpe", "gp")
@@ -119,13 +120,20 @@ def sharing(base: Engine, options: Options, measure: str) -> Engine:
     """One with all that `base` has made; where `measure` says so, its trials are restored in that way."""
     shared = {"graph", "cost", "space", "bench", "profile", "rung", "evaluator"}
     if measure:
-        method, _, given = measure.partition(":")
-        values = dict(read_option(part) for part in given.split(",") if part)
-        options = replace(options, reconstruction=method, reconstruction_options=values)
+        way = read_measure(measure)
+        options = replace(options, reconstruction=way.method, reconstruction_options=way.options)
         shared -= {"evaluator"}
     engine = Engine(base.task, options, InMemoryStorage(), base.progress)
     engine.__dict__.update({part: getattr(base, part) for part in shared})
     return engine
+
+
+def read_measure(text: str) -> Way:
+    """ConfigError where it asks for images of its own."""
+    way = Way.read(text)
+    if way.images is not None:
+        raise ConfigError(f"all contestants share their calibration images (--calibration), got '{text}'.")
+    return way
 
 
 def runs(settings: tuple[Any, ...], work: list[tuple[Contest, int]], jobs: int) -> Iterator[Run]:
@@ -211,6 +219,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.plot:
         require()
+    for text in options.measure:
+        read_measure(text)
     sizes = (options.calibration, options.validation, options.unseen, options.rung)
     settings = (options.study, *sizes, options.device)
     shared = opened(*settings)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import samplers
+from autoprune.errors import ConfigError
 
 
 def asked(study: Path, out: Path, *more: str) -> list[str]:
@@ -55,3 +56,9 @@ def test_ours_may_measure_what_is_restored_more_thoroughly(
     assert plain["candidates"][0] == thorough["candidates"][0]
     assert plain["points"][0] != thorough["points"][0] or plain["unseen"][0] != thorough["unseen"][0]
     assert "ours, joint:steps=2 (1 seeds)" in capsys.readouterr().out
+
+
+def test_contestants_share_their_images() -> None:
+    assert samplers.read_measure("joint:steps=2").method == "joint"
+    with pytest.raises(ConfigError, match="share their calibration images"):
+        samplers.read_measure("joint@300")
