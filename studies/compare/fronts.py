@@ -3,7 +3,7 @@
     python studies/compare/fronts.py studies/imagenet-resnet50.toml --trials 40 --budgets 0.7 0.58 0.5 \
         --device cuda --rebuild casm:scope=network,mirror=true,steps=500,batch=64 --out fronts.json
 
-The search runs on a storage in memory, to `--trials` or for `--timeout` seconds. Of each budget, the best
+The search runs on a storage in memory, or on `--storage`, to `--trials` or for `--timeout` seconds. Of each budget, the best
 trial on the validation images (the most accurate, or `--by output-error`) is measured on the test images,
 which nothing was chosen by. Each `--rebuild METHOD[@IMAGES][:OPTION=VALUE,...]` restores its channels in
 another way, on so many calibration images where given; one that fails says why and is left out. Prints a
@@ -40,12 +40,14 @@ HEADER = """| MACs at most | MACs | trial | restored | validation | test | secon
 |---|---|---|---|---|---|---|"""
 
 
-def opened(config: StudyConfig, images: int | None, device: str | None) -> Session:
-    """The study on a storage in memory, with so many calibration images where given."""
+def opened(
+    config: StudyConfig, images: int | None, device: str | None, storage: str | None = None
+) -> Session:
+    """The study on a storage, in memory by default, with so many calibration images where given."""
     if images is not None:
         data = config.data.model_copy(update={"calibration_images": images})
         config = config.model_copy(update={"data": data})
-    return Session.open(config, device=device, progress=make_progress(False), storage=open_storage(None))
+    return Session.open(config, device=device, progress=make_progress(False), storage=open_storage(storage))
 
 
 def rows(
@@ -101,6 +103,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.7, 0.5, 0.35], help="shares of MACs")
     parser.add_argument("--by", choices=list(RANKINGS), default="accuracy", help="picks each budget's trial")
     parser.add_argument("--rebuild", nargs="*", default=[], metavar=SPELLING)
+    parser.add_argument("--storage", help="to continue a search, and for other commands to read")
     parser.add_argument("--device")
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
@@ -111,7 +114,7 @@ def main() -> None:
     # Before the search, not behind it.
     ways = {text: Way.read(text) for text in options.rebuild}
     config = load_study(options.study)
-    session = opened(config, None, options.device)
+    session = opened(config, None, options.device, options.storage)
     record = Record(options.out, vars(options), session.device)
     dense = {split: session.evaluate(session.model, split)[0] for split in ("validation", "test")}
     start = time.perf_counter()
