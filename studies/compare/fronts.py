@@ -3,11 +3,11 @@
     python studies/compare/fronts.py studies/imagenet-resnet50.toml --trials 40 --budgets 0.7 0.58 0.5 \
         --device cuda --rebuild casm:scope=network,mirror=true,steps=500,batch=64 --out fronts.json
 
-The search runs on a storage in memory, or on `--storage`, to `--trials` or for `--timeout` seconds. Of each budget, the best
-trial on the validation images (the most accurate, or `--by output-error`) is measured on the test images,
-which nothing was chosen by. Each `--rebuild METHOD[@IMAGES][:OPTION=VALUE,...]` restores its channels in
-another way, on so many calibration images where given; one that fails says why and is left out. Prints a
-Markdown table and writes JSON after every row.
+The search runs on a storage in memory, or on `--storage`, to `--trials` or for `--timeout` seconds. Of each
+budget, the best trial on the validation images (the most accurate, or `--by output-error`) is measured on
+the test images, which nothing was chosen by. Each `--rebuild METHOD[@IMAGES][:OPTION=VALUE,...]` restores its
+channels in another way, on so many calibration images where given; one that fails says why and is left out.
+Prints a Markdown table and writes JSON after every row.
 """
 
 from __future__ import annotations
