@@ -57,22 +57,23 @@ def _general_precision() -> str | None:
 
 
 def damped(matrix: Tensor, damping: float) -> tuple[Tensor, Tensor]:
-    """`matrix` (..., n, n) with `damping` x mean diagonal added to its diagonal; that amount, a scalar."""
+    """`matrix` (..., n, n), each with `damping` x its mean diagonal added to its diagonal; these amounts,
+    (..., 1, 1): what one group of a convolution reads says nothing of the scale of another."""
     whole = matrix.clone()
     diagonal = whole.diagonal(dim1=-2, dim2=-1)
     # A channel that never fires leaves an exactly singular matrix; a step this small changes no digit else.
-    amount = (damping * diagonal.mean()).clamp_min(torch.finfo(torch.float32).tiny)
+    amount = (damping * diagonal.mean(-1, keepdim=True)).clamp_min(torch.finfo(torch.float32).tiny)
     diagonal += amount
-    return whole, amount
+    return whole, amount.unsqueeze(-1)
 
 
 @dataclass(frozen=True)
 class Factored:
     """A damped positive semi-definite matrix (groups, n, n), prepared once for many right sides.
 
-    `damping`, a scalar, is what was added to the diagonal. The factor is a Cholesky factor, or the inverse:
-    on a GPU, where triangular solutions take many steps one after the other and products do not, and where
-    rounding made the matrix indefinite (the pseudo-inverse).
+    `damping` (groups, 1, 1) is what was added to the diagonals. The factor is a Cholesky factor, or the
+    inverse: on a GPU, where triangular solutions take many steps one after the other and products do not, and
+    where rounding made the matrix indefinite (the pseudo-inverse).
     """
 
     factor: Tensor
@@ -81,7 +82,7 @@ class Factored:
 
     @classmethod
     def of(cls, matrix: Tensor, damping: float) -> Factored:
-        """Factor `matrix` with `damping` x mean diagonal added to its diagonal."""
+        """Factor `matrix`, each with `damping` x its mean diagonal added to its diagonal."""
         whole, amount = damped(matrix, damping)
         factor, info = torch.linalg.cholesky_ex(whole)
         if bool(info.any()):

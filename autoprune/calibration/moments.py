@@ -15,6 +15,8 @@ from torch import Tensor
 from autoprune.linear_algebra import rounded_products
 
 _BLOCKS = 4
+_FAR = 100.0
+"""A mean square so many times a variance: less than five digits of float32 are left for what varies."""
 _LEAST_ROWS = 192
 """Below this width the whole product costs no more than its blocks."""
 
@@ -42,8 +44,10 @@ class Moments:
         # Sums as products: several times faster than a reduction that converts every element.
         ones = inputs.new_ones(inputs.shape[-1])
         first, target = torch.matmul(inputs, ones).double(), torch.matmul(y, ones).double()
-        whole = inputs.device.type == "cpu"
-        second, cross = _products(inputs, y) if whole else _shifted(inputs, y, first, target)
+        on_cpu = inputs.device.type == "cpu"
+        second, cross = _products(inputs, y) if on_cpu else _shifted(inputs, y, first, target)
+        if on_cpu and _far_off(second, first, inputs.shape[-1]):
+            second, cross = _shifted(inputs, y, first, target)
         return cls(second, first, inputs.shape[-1], cross, target)
 
     def reordered(self, order: Tensor) -> Moments:
@@ -94,6 +98,13 @@ def _products(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """`x x^T` and `x y^T` in float64."""
     with rounded_products(x.device):
         return _square(x).double(), torch.matmul(x, y.mT).double()
+
+
+def _far_off(second: Tensor, first: Tensor, count: int) -> bool:
+    """Whether some row hardly varies about its mean; on a GPU nobody asks, for it would have to answer."""
+    power = second.diagonal(dim1=-2, dim2=-1) / max(count, 1)
+    square = (first / max(count, 1)).square()
+    return bool((square > _FAR * (power - square)).logical_and(square > 0).any())
 
 
 def _shifted(x: Tensor, y: Tensor, first: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

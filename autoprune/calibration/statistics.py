@@ -62,6 +62,7 @@ class Statistics:
     damping: float
     images: int
     _inverses: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    _powers: dict[str, float] = field(default_factory=dict, repr=False)
 
     def covariance(self, layer: Layer) -> Tensor:
         """Covariance of the layer's input where it can absorb a bias, else E[u u^T]: (groups, n, n)."""
@@ -74,6 +75,12 @@ class Statistics:
             matrix, _ = damped(matrix, for_images(self.damping, matrix.shape[-1], self.images))
             self._inverses[layer.name] = inverse(matrix)
         return self._inverses[layer.name]
+
+    def power(self, layer: Layer, weight: Tensor) -> float:
+        """tr(W G W^T) of the layer's dense weight (groups, out, n), computed once per layer."""
+        if layer.name not in self._powers:
+            self._powers[layer.name] = float(((weight @ self.covariance(layer)) * weight).sum())
+        return self._powers[layer.name]
 
     def forget_inverses(self) -> None:
         """Free the inverses; they are only needed while orders of removal are made."""

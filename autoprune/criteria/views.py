@@ -78,12 +78,11 @@ def producer_weights(model: nn.Module, group: ChannelGroup) -> list[Member]:
 
 def _reader(model: nn.Module, layer: Layer, member: Member, statistics: Statistics) -> Reader:
     weight = dense_weight(model, layer)
-    second = statistics.covariance(layer)
     columns = columns_of(layer, member).to(weight.device)
     return Reader(
         weight=weight[:, :, columns],
         inverse=statistics.inverse(layer)[:, columns][:, :, columns],
-        power=float(((weight @ second) * weight).sum()),
+        power=statistics.power(layer, weight),
     )
 
 

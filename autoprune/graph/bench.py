@@ -62,8 +62,8 @@ class Bench:
     @property
     def tolerance_floor(self) -> float:
         """The least relative error that means anything in the precision of the bench."""
-        doubles = all(tensor.dtype != torch.float32 for tensor in self.network.parameters())
-        return 0.0 if doubles else _FLOAT32_TOLERANCE
+        coarse = any(_is_coarse(tensor) for tensor in self.network.parameters())
+        return _FLOAT32_TOLERANCE if coarse else 0.0
 
     def random_kept(self, names: list[str], removed: float = 0.4) -> dict[str, Tensor]:
         """Random channels to keep in the named groups: of each about a share `removed` is gone, more of one
@@ -188,6 +188,12 @@ def _inputs(example: Inputs, dtype: torch.dtype | None, shrink: bool, seed: int)
             draw = partial(_random_like, dtype, batch, scale, torch.Generator().manual_seed(seed))
             yield pytree.tree_map_only(Tensor, draw, example)
     yield pytree.tree_map_only(Tensor, partial(_in_dtype, dtype), example)
+
+
+def _is_coarse(tensor: Tensor) -> bool:
+    """Whether its numbers have fewer digits than float64."""
+    real = tensor.is_floating_point() or tensor.is_complex()
+    return real and torch.finfo(tensor.dtype).eps > torch.finfo(torch.float64).eps
 
 
 def _in_dtype(dtype: torch.dtype | None, tensor: Tensor) -> Tensor:

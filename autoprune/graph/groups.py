@@ -7,9 +7,10 @@ model's state (parameter or buffer), so that slicing a candidate is a handful of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -140,10 +141,26 @@ class ChannelGraph:
     frozen: tuple[FrozenGroup, ...]
     layers: tuple[Layer, ...]
     attributes: tuple[Attribute, ...] = ()
-    _by_name: dict[str, ChannelGroup] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_by_name", {group.name: group for group in self.groups})
+    @cached_property
+    def _by_name(self) -> dict[str, ChannelGroup]:
+        return {group.name: group for group in self.groups}
+
+    @cached_property
+    def _consumers(self) -> dict[str, tuple[Layer, ...]]:
+        return _layers_of(self.groups, self.layers, Role.CONSUMER)
+
+    @cached_property
+    def _producers(self) -> dict[str, tuple[Layer, ...]]:
+        return _layers_of(self.groups, self.layers, Role.PRODUCER)
+
+    @cached_property
+    def _read_by(self) -> dict[str, list[ChannelGroup]]:
+        found: dict[str, list[ChannelGroup]] = {}
+        for group in self.groups:
+            for layer in self._consumers[group.name]:
+                found.setdefault(layer.name, []).append(group)
+        return found
 
     def __getitem__(self, name: str) -> ChannelGroup:
         try:
@@ -157,13 +174,15 @@ class ChannelGraph:
 
     def consumers(self, group: ChannelGroup) -> tuple[Layer, ...]:
         """Layers whose weight has columns in the group, in order of execution."""
-        found = {(member.tensor, member.dim) for member in group.of_role(Role.CONSUMER)}
-        return tuple(layer for layer in self.layers if (layer.weight, layer.inputs_dim) in found)
+        return self._consumers[group.name]
 
     def producers(self, group: ChannelGroup) -> tuple[Layer, ...]:
         """Layers whose weight has rows in the group, in order of execution."""
-        found = {(member.tensor, member.dim) for member in group.of_role(Role.PRODUCER)}
-        return tuple(layer for layer in self.layers if (layer.weight, layer.outputs_dim) in found)
+        return self._producers[group.name]
+
+    def read_by(self, layer: Layer) -> Sequence[ChannelGroup]:
+        """Groups that the layer's weight has columns in."""
+        return self._read_by.get(layer.name, [])
 
     def sizes(self, kept: Kept) -> dict[str, dict[str, int]]:
         """Module -> attribute -> what it must be for a candidate."""
@@ -176,3 +195,18 @@ class ChannelGraph:
     def all_kept(self) -> dict[str, Tensor]:
         """The dense network as a candidate: every channel of every group."""
         return {group.name: torch.arange(group.width) for group in self.groups}
+
+
+def _layers_of(
+    groups: Sequence[ChannelGroup], layers: Sequence[Layer], role: Role
+) -> dict[str, tuple[Layer, ...]]:
+    """Layers whose weight a group has rows (producers) or columns (consumers) in, by the group's name."""
+    at: dict[tuple[str, int], list[int]] = {}
+    for number, layer in enumerate(layers):
+        dim = layer.inputs_dim if role is Role.CONSUMER else layer.outputs_dim
+        at.setdefault((layer.weight, dim), []).append(number)
+    found: dict[str, tuple[Layer, ...]] = {}
+    for group in groups:
+        numbers = {n for member in group.of_role(role) for n in at.get((member.tensor, member.dim), ())}
+        found[group.name] = tuple(layers[number] for number in sorted(numbers))
+    return found

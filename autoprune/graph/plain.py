@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.modules import transformer
+
+_lock = threading.Lock()
+_replacements: dict[tuple[Any, str], tuple[Any, int]] = {}
+"""What stood there before, and how many are inside."""
 
 
 @contextmanager
@@ -43,9 +48,18 @@ def _as_said(mask: Tensor | None, is_causal: bool | None = None, size: int | Non
 
 @contextmanager
 def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    before = getattr(owner, name)
-    setattr(owner, name, value)
+    """Several threads may be inside at once: the first puts the value there, the last takes it away."""
+    place = (owner, name)
+    with _lock:
+        before, inside = _replacements.get(place, (getattr(owner, name), 0))
+        _replacements[place] = before, inside + 1
+        setattr(owner, name, value)
     try:
         yield
     finally:
-        setattr(owner, name, before)
+        with _lock:
+            before, inside = _replacements.pop(place)
+            if inside > 1:
+                _replacements[place] = before, inside - 1
+            else:
+                setattr(owner, name, before)

@@ -16,9 +16,13 @@ from autoprune.errors import DataError
 def re_estimate(network: nn.Module, batches: Iterable[Inputs]) -> None:
     """Replace running means and variances by averages over the images; other modules stay in eval mode.
 
-    Raises DataError for a batch of one image where a norm has one value of each channel in it. Helps where
-    nothing was reconstructed. After a sequential reconstruction it hurts (see studies/LOG.md).
+    Raises DataError without images, and for a batch of one image where a norm has one value of each channel
+    in it. Helps where nothing was reconstructed. After a sequential reconstruction it hurts
+    (see studies/LOG.md).
     """
+    batches = list(batches)
+    if not batches:
+        raise DataError("batch norms are estimated again on images, got none; pass calibration images.")
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and _tracks(module)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

@@ -138,6 +138,8 @@ def rates_table(content: Content) -> Markup:
 def rates_words(content: Content) -> str:
     """The groups that the front prunes most and least."""
     points = content.front.points
+    if not points:
+        return "No point is on the front."
     means = {
         group: sum(point.rates.get(group, 0.0) for point in points) / len(points) for group in content.widths
     }

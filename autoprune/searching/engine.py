@@ -15,6 +15,7 @@ from torch import nn
 from autoprune.components import create
 from autoprune.criteria import Criterion, criteria
 from autoprune.data.inputs import Inputs, leading
+from autoprune.data.labelled import Labelled
 from autoprune.data.types import check_types, type_hint
 from autoprune.errors import ConfigError, DataError
 from autoprune.graph import ChannelGraph, CostModel, verified_graph
@@ -33,7 +34,7 @@ from autoprune.searching.front import Dense, Front, Point
 from autoprune.searching.gradients import self_labelled, true_labelled
 from autoprune.searching.ladder import Ladder
 from autoprune.searching.learning import Learning
-from autoprune.searching.metrics import Accuracy, Labelled, LabelledMetric, scale_of
+from autoprune.searching.metrics import Accuracy, LabelledMetric, scale_of
 from autoprune.searching.options import Options, Task
 from autoprune.searching.profile import Profile, make_profile
 from autoprune.searching.recovering import load_trained

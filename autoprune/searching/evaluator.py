@@ -21,6 +21,14 @@ from autoprune.reconstruction.batch_norm import re_estimate
 from autoprune.searching.metrics import LabelledMetric
 from autoprune.searching.outputs import OutputError
 
+
+class NotFinite(DataError):
+    """A network's metric is NaN or infinite."""
+
+    def __init__(self, number: float) -> None:
+        super().__init__(f"the metric must be a finite number (higher is better), got {number}.")
+
+
 Metric = Callable[[nn.Module], float]
 """Quality of a network, higher is better."""
 
@@ -164,5 +172,5 @@ def checked(value: Any) -> float:
         came = f"{type(value).__name__}{shape}"
         raise DataError(f"the metric must be one number (higher is better), got {came}.") from None
     if not number == number or abs(number) == float("inf"):
-        raise DataError(f"the metric must be a finite number (higher is better), got {number}.")
+        raise NotFinite(number)
     return number

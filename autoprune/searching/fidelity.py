@@ -59,9 +59,10 @@ def pooled(classes: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Fideli
     Fisher's transformation of each correlation, weighted by its precision. The variance of Spearman's is
     1.06 / (n - 3): Fieller, Hartley and Pearson, Biometrika 44, 1957.
     """
-    usable = [(-spearman(x, y), len(x)) for x, y in classes if _varies(x) and _varies(y)]
+    known = [(x, y) for x, y in classes if len(x) > 3 and _varies(x) and _varies(y)]
+    usable = [(-spearman(x, y), len(x)) for x, y in known]
     weight = sum(count - 3 for _, count in usable)
-    if weight <= 0:
+    if not usable:
         return None
     centre = sum((n - 3) * math.atanh(max(-_MOST, min(_MOST, r))) for r, n in usable) / weight
     reach = 1.96 * math.sqrt(1.06 / weight)
@@ -94,10 +95,10 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 def _ranks(values: Sequence[float]) -> np.ndarray:
-    """Ranks from 0, of equal values their mean."""
+    """Ranks from 0, of equal values their mean; NaN, a broken network's error, ranks last."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(counts) - (counts + 1) / 2)[place])
 
 
 def _varies(values: Sequence[float]) -> bool:
-    return bool(np.ptp(values) > 0)
+    return len(np.unique(values)) > 1

@@ -13,13 +13,13 @@ from torch.utils.data import Dataset, Subset
 
 from autoprune.data.batches import loader
 from autoprune.data.inputs import Inputs, concatenate
+from autoprune.data.labelled import Labelled, labelled_pair
 from autoprune.data.splits import random_order, size_of
 from autoprune.errors import ModelError
 from autoprune.graph.groups import ChannelGraph, Kept, Role
 from autoprune.graph.slicing import member_sites, positions_kept
 from autoprune.graph.state import tensor_of
 from autoprune.layout import training_layout
-from autoprune.searching.metrics import Labelled, labelled_pair
 from autoprune.searching.strategies.base import Gradients, LayerGradients
 
 ZERO_GRADIENT = 1e7

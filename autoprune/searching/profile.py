@@ -105,10 +105,14 @@ def layer_error(
 def _measure(
     view: GroupView, order: Tensor, curve: np.ndarray, output_error: Callable[[Kept], float]
 ) -> list[tuple[float, float]]:
-    """(layer error, output error) at the measured widths, largest width first."""
+    """(layer error, output error) at the measured widths, largest width first.
+
+    What cannot be measured, for the network answers with NaN there, is left out.
+    """
     widths = sorted({max(1, round(share * view.width)) for share in MEASURED_SHARES}, reverse=True)
     kept = {width: order[view.width - width :].sort().values for width in widths if width < view.width}
-    return [(curve[width], output_error({view.name: indices})) for width, indices in kept.items()]
+    points = [(curve[width], output_error({view.name: indices})) for width, indices in kept.items()]
+    return [point for point in points if np.isfinite(point).all()]
 
 
 def carried(curve: np.ndarray, points: Iterable[tuple[float, float]]) -> np.ndarray:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from optuna import Study, Trial
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from autoprune.errors import DataError, StudyError
 from autoprune.graph import ChannelGraph, CostModel
@@ -20,7 +20,7 @@ from autoprune.latency.table import LatencyModel
 from autoprune.progress import Progress, Stage
 from autoprune.searching import attributes as attr
 from autoprune.searching.allocate import project
-from autoprune.searching.evaluator import Evaluator, Measurement
+from autoprune.searching.evaluator import Evaluator, Measurement, NotFinite
 from autoprune.searching.front import UNITS
 from autoprune.searching.learning import Learning
 from autoprune.searching.options import Options, Task
@@ -31,9 +31,9 @@ from autoprune.searching.space import Space, by_name
 from autoprune.searching.strategies import Strategy
 from autoprune.searching.study import finished, front_of
 from autoprune.storing.claims import Claims
-from autoprune.storing.marks import ERROR, WARM_START
+from autoprune.storing.marks import BROKEN, ERROR, WARM_START
 from autoprune.storing.pulses import INTERVAL, pulse
-from autoprune.storing.queueing import is_queued, missing, queue_once, rank, suggest, take
+from autoprune.storing.queueing import broken, is_queued, missing, queue_once, rank, suggest, take
 from autoprune.storing.stopping import StopRequests
 from autoprune.storing.sweeping import Sweeper
 from autoprune.storing.workers import new_worker
@@ -42,6 +42,8 @@ from autoprune.versions import versions
 
 _PAUSE = 0.3
 """Seconds between two looks at what other workers do."""
+_MOST_BROKEN = 3
+"""Candidates in a row that cannot be measured: one has itself to blame, so many the network or the data."""
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +93,7 @@ class Run:
         self.engine, self.study = engine, study
         self._parameters = distributions(engine.space, engine.options.batch_removal)
         self._sweeper = Sweeper(study, self._parameters.keys(), carry=(attr.TRIED,))
+        self._broken = 0
 
     def to(
         self, total: int, timeout: float | None, stop: Callable[[], bool] = never, run: str | None = None
@@ -135,7 +138,13 @@ class Run:
 
     def _complete(self, total: int) -> bool:
         trials = finished(self.study)
-        return len(trials) >= total or self.engine.strategy.done(trials)
+        return len(trials) >= total or self._done(trials)
+
+    def _done(self, trials: Sequence[FrozenTrial]) -> bool:
+        strategy = self.engine.strategy
+        # What cannot be measured is no candidate any more; a strategy that goes on from the last trial needs
+        # one that was.
+        return strategy.done(trials if strategy.one_at_a_time else [*trials, *broken(self.study)])
 
     def _busy_elsewhere(self, total: int) -> bool:
         """Whether others work on all that is left; should they die, this worker takes over."""
@@ -144,7 +153,7 @@ class Run:
         if self.engine.strategy.one_at_a_time:
             return bool(self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
         states = (TrialState.COMPLETE, TrialState.RUNNING)
-        return self.engine.strategy.done(self.study.get_trials(deepcopy=False, states=states))
+        return self._done(self.study.get_trials(deepcopy=False, states=states))
 
     def _trial(self, worker: str, total: int) -> bool:
         """Take and evaluate a trial; whether there was one."""
@@ -157,8 +166,11 @@ class Run:
             with pulse(self.study._storage, trial_id):
                 self._propose(trial)
                 self._evaluate(trial)
+            self._broken = 0
         except UpdateFinishedTrialError:
             _log.warning("trial %d was held dead and is repeated by another worker", trial.number)
+        except NotFinite as error:
+            self._give_up(trial, error)
         except StudyError:
             # The storage itself may be the trouble; the next sweep finds the trial.
             raise
@@ -169,6 +181,19 @@ class Run:
                 raise DataError(f"trial {trial.number}: {error}") from error
             raise
         return True
+
+    def _give_up(self, trial: Trial, error: NotFinite) -> None:
+        """Of a candidate that cannot be measured; DataError where it is one of many."""
+        trial.set_user_attr(BROKEN, str(error))
+        self.study.tell(trial, state=TrialState.FAIL)
+        self._broken += 1
+        if self._broken < _MOST_BROKEN:
+            _log.warning("trial %d cannot be measured and is left out: %s", trial.number, error)
+            return
+        raise DataError(
+            f"trial {trial.number} and the {_MOST_BROKEN - 1} before it cannot be measured: {error} "
+            "Look at the network and the metric, or ask for less pruning."
+        ) from error
 
     def _propose(self, trial: Trial) -> None:
         """Parameters from the queue or the sampler. What was considered beside them is stored first: a

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from operator import contains
 from typing import Annotated, Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -12,7 +13,7 @@ from autoprune.errors import StudyError
 from autoprune.searching import attributes as attr
 from autoprune.searching.front import Dense
 from autoprune.searching.metric_scale import ACCURACY, MetricScale
-from autoprune.searching.space import LATENCY, OBJECTIVES
+from autoprune.searching.space import LATENCY, OBJECTIVES, Space
 
 Count = Annotated[int, Field(ge=1)]
 Cost = Annotated[int, Field(ge=0)]
@@ -108,6 +109,22 @@ class StoredTrial(_Stored):
     latency: StoredLatency | None = None
 
 
+class StoredWalk(_Stored):
+    """A removal walk between two steps: widths, and each group's damage where it is known."""
+
+    counts: list[Count]
+    value: Score
+    damage: list[Score | None]
+    assessments: Annotated[int, Field(ge=0)]
+
+
+class StoredPath(_Stored):
+    """The candidates that a walk has passed, and where it stands."""
+
+    passed: list[list[Count]] = []
+    walk: StoredWalk | None = None
+
+
 Model = TypeVar("Model", bound=_Stored)
 _widths = TypeAdapter(Widths, config=ConfigDict(strict=True))
 
@@ -167,6 +184,18 @@ def read_trial(trial: Finished, dense: Mapping[str, int]) -> StoredTrial:
     odd = [name for name, kept in found.widths.items() if kept > dense.get(name, 0)]
     if odd or found.kept.keys() != found.widths.keys():
         raise StudyError(f"{what} is damaged: widths and kept channels should be of the study's groups.")
+    return found
+
+
+def read_path(stored: Any, space: Space) -> StoredPath:
+    """A walk as a strategy remembered it; StudyError unless it is one through this space."""
+    what = "the removal walk of the study"
+    found = _checked(StoredPath, stored, what)
+    rows = [*found.passed, *([] if found.walk is None else [found.walk.counts])]
+    allowed = [set(option.tolist()) for option in space.options]
+    fits = all(len(row) == len(allowed) and all(map(contains, allowed, row)) for row in rows)
+    if not fits or (found.walk is not None and len(found.walk.damage) != len(allowed)):
+        raise StudyError(f"{what} is damaged: its widths should be of the {len(allowed)} groups.")
     return found
 
 

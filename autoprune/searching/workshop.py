@@ -14,13 +14,14 @@ from torch import nn
 from autoprune.criteria import group_view
 from autoprune.criteria.dispersion import kernel_dispersion
 from autoprune.data.inputs import Inputs
+from autoprune.data.labelled import Labelled
 from autoprune.graph.groups import Kept
 from autoprune.progress import Progress
 from autoprune.reconstruction.base import Bench
 from autoprune.searching import attributes as attr
 from autoprune.searching.evaluator import Evaluator, Metric, checked
 from autoprune.searching.gradients import measure_gradients, rebatched
-from autoprune.searching.metrics import Accuracy, Labelled, LabelledMetric, scale_of
+from autoprune.searching.metrics import Accuracy, LabelledMetric, scale_of
 from autoprune.searching.outputs import OutputError
 from autoprune.searching.profile import Profile
 from autoprune.searching.strategies.base import Gradients, Measure, OnFew, Split

@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from autoprune.storing.marks import INTENT, ORIGIN, WARM_START, WITHDRAWN, WORKER
+from autoprune.storing.marks import BROKEN, INTENT, ORIGIN, WARM_START, WITHDRAWN, WORKER
 
 _TAKEN = (TrialState.COMPLETE, TrialState.RUNNING)
 
@@ -26,9 +26,7 @@ def queue_once(study: Study, candidates: Sequence[Mapping[str, Any]]) -> None:
         candidates = []
     for number, parameters in enumerate(candidates):
         if f"warm/{number}" not in origins:
-            study.enqueue_trial(
-                dict(parameters), user_attrs={ORIGIN: f"warm/{number}"}, skip_if_exists=True
-            )
+            study.enqueue_trial(dict(parameters), user_attrs={ORIGIN: f"warm/{number}"}, skip_if_exists=True)
     study.set_user_attr(WARM_START, len(candidates))
 
 
@@ -59,13 +57,21 @@ def take(study: Study, worker: str, total: int) -> int | None:
 
 
 def rank(study: Study, trial_id: int) -> int:
-    """How many finished and running trials have lower numbers: what a sampler's randomness follows from.
+    """How many finished, broken and running trials have lower numbers: what a sampler's randomness follows
+    from.
 
     Trials side by side differ in it, and one that was lost and is drawn again has it again. Of a single
-    worker it is the number of finished trials.
+    worker it is the number of trials that are over.
     """
     number = study._storage.get_trial_number_from_id(trial_id)
-    return sum(trial.number < number for trial in study.get_trials(deepcopy=False, states=_TAKEN))
+    known = [*study.get_trials(deepcopy=False, states=_TAKEN), *broken(study)]
+    return sum(trial.number < number for trial in known)
+
+
+def broken(study: Study) -> list[FrozenTrial]:
+    """Trials whose candidates cannot be measured, such as networks that answer with NaN."""
+    failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+    return [trial for trial in failed if BROKEN in trial.user_attrs]
 
 
 def is_queued(trial: Trial) -> bool:

@@ -16,7 +16,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import FrozenTrial, TrialState
 
-from autoprune.storing.marks import ERROR, INTENT, LOST, ORIGIN, PULSE, WITHDRAWN, WORKER
+from autoprune.storing.marks import BROKEN, ERROR, INTENT, LOST, ORIGIN, PULSE, WITHDRAWN, WORKER
 from autoprune.storing.patience import troubled
 from autoprune.storing.pulses import has_pulses
 from autoprune.storing.queueing import parameters_of
@@ -99,7 +99,11 @@ class Sweeper:
 
     def _is_repeatable(self, trial: FrozenTrial) -> bool:
         marks = trial.user_attrs
-        if trial.state is not TrialState.FAIL or LOST not in marks or {ERROR, WITHDRAWN} & marks.keys():
+        if (
+            trial.state is not TrialState.FAIL
+            or LOST not in marks
+            or {ERROR, BROKEN, WITHDRAWN} & marks.keys()
+        ):
             return False
         once = str(marks.get(ORIGIN, "")).startswith("again/")
         return not once and parameters_of(trial).keys() >= set(self.parameters)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from autoprune.data.inputs import Inputs
+from autoprune.data.labelled import labelled_pair
 from autoprune.data.pixels import Pixels, Unlabelled
 from autoprune.data.splits import random_order, size_of
 from autoprune.errors import DataError
@@ -70,9 +71,4 @@ def labelled(batch: Any, *, needed: bool) -> tuple[Inputs, Tensor | None]:
     """Inputs and labels of a batch; labels that are not `needed` may be absent. DataError otherwise."""
     if not needed:
         return Inputs.of(batch), None
-    if not isinstance(batch, list | tuple) or len(batch) != 2 or not isinstance(batch[1], Tensor):
-        raise DataError(
-            "training batches must be (inputs, labels) pairs with labels as a tensor, got "
-            f"{type(batch).__name__}; without labels, set distillation = 1."
-        )
-    return Inputs.of(batch[0]), batch[1]
+    return labelled_pair(batch, "training batches", "without labels, set distillation = 1")

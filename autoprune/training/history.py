@@ -6,6 +6,7 @@ Basha et al., Neurocomputing 2024 (arXiv 2102.00160).
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,9 +54,12 @@ class History:
             raise DataError(f"{what} is not readable as safetensors ({error}); record it again.") from error
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file, and the folders on the way to it."""
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_bytes(self.to_bytes())
+        """Write a safetensors file, and the folders on the way to it; whoever reads it finds all of it."""
+        place = Path(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        written = place.with_name(f".{place.name}.{os.getpid()}")
+        written.write_bytes(self.to_bytes())
+        written.replace(place)
 
     @staticmethod
     def load(path: str | Path) -> History:

@@ -21,13 +21,22 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> T
 
 
 def cross_entropy(scores: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy of scores (batch, classes) with integer labels (batch,) below `classes`."""
+    """Mean cross-entropy of scores (batch, classes) with integer labels (batch,) of 0 to `classes` - 1.
+
+    Labels may be on another device. DataError for other labels.
+    """
     if labels.shape != scores.shape[:1] or labels.is_floating_point():
         raise DataError(
             f"labels must be integers of shape ({len(scores)},), got {labels.dtype} {tuple(labels.shape)}; "
             "with distillation = 1 no labels are read."
         )
-    return F.cross_entropy(scores, labels.long(), label_smoothing=smoothing)
+    least, most = labels.aminmax()
+    if least < 0 or most >= scores.shape[1]:
+        raise DataError(
+            f"labels must be integers of 0 to {scores.shape[1] - 1}, one for each score of the network, got "
+            f"{int(least)} to {int(most)}; with distillation = 1 no labels are read."
+        )
+    return F.cross_entropy(scores, labels.long().to(scores.device), label_smoothing=smoothing)
 
 
 def class_scores(output: Any, who: str = "the network") -> Tensor:

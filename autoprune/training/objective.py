@@ -53,7 +53,7 @@ class Objective:
             wanted = self._teacher_scores(inputs) if share > 0 else None
         loss = torch.zeros((), device=scores.device)
         if labels is not None:
-            loss = (1 - share) * cross_entropy(scores, labels.to(self.device), self.settings.label_smoothing)
+            loss = (1 - share) * cross_entropy(scores, labels, self.settings.label_smoothing)
         if wanted is not None:
             loss = loss + share * distillation_loss(scores, wanted, temperature)
         return loss if self.extra_loss is None else loss + self.extra_loss(network), inputs.size

@@ -57,9 +57,7 @@ def test_moments_are_those_of_numpy() -> None:
         np.testing.assert_allclose(moments.target_mean[g], y[g].mean(-1))
 
 
-@given(
-    groups=st.integers(1, 3), n=st.integers(1, 5), out=st.integers(0, 3), columns=st.integers(0, 20)
-)
+@given(groups=st.integers(1, 3), n=st.integers(1, 5), out=st.integers(0, 3), columns=st.integers(0, 20))
 @settings(max_examples=30, deadline=None)
 def test_products_of_shifted_rows_are_those_of_the_rows(groups: int, n: int, out: int, columns: int) -> None:
     x, y = data(groups, n, out, columns)
@@ -171,3 +169,13 @@ def test_no_image_and_inputs_that_are_not_finite_are_refused() -> None:
 def test_a_product_in_blocks_is_the_product(n: int) -> None:
     x, _ = data(2, n, 1, 40)
     torch.testing.assert_close(Moments.of(x).second, x @ x.mT)
+
+
+@pytest.mark.parametrize("mean", [0.0, 10.0, 300.0, 3000.0])
+def test_what_varies_beside_a_great_mean_is_not_rounded_away(mean: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 5, 20_000, generator=generator, dtype=torch.float64) + mean
+    y = x[:, :2] * 2 - mean
+    exact, found = Moments.of(x, y), Moments.of(x.float(), y.float())
+    torch.testing.assert_close(found.covariance(True), exact.covariance(True), rtol=0, atol=2e-3)
+    torch.testing.assert_close(found.cross_covariance(True), exact.cross_covariance(True), rtol=0, atol=2e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -154,3 +155,17 @@ def test_weightless_model_has_no_groups() -> None:
 
     graph = graph_of(Nothing())
     assert (graph.groups, graph.frozen, graph.layers) == ((), (), ())
+
+
+@pytest.mark.parametrize("make", [networks.Residual, networks.Concat])
+def test_who_reads_a_group_and_what_a_layer_reads_say_the_same(make: Callable[[], nn.Module]) -> None:
+    graph = graph_of(make(), image())
+    for layer in graph.layers:
+        assert [group.name for group in graph.read_by(layer)] == [
+            group.name for group in graph.groups if layer in graph.consumers(group)
+        ]
+    order = {layer.name: place for place, layer in enumerate(graph.layers)}
+    for group in graph.groups:
+        for layers in (graph.producers(group), graph.consumers(group)):
+            places = [order[layer.name] for layer in layers]
+            assert layers and places == sorted(places)

@@ -22,3 +22,16 @@ def test_mixed_precision_does_nothing_inside_and_is_as_before_afterwards() -> No
         assert layer(x).dtype is torch.float32
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert layer(x).dtype is torch.bfloat16
+
+
+def test_several_may_be_inside_at_once() -> None:
+    before = torch.amp.autocast_mode.autocast.__enter__
+    first, second = plain(), plain()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert torch.amp.autocast_mode.autocast.__enter__ is not before
+    second.__exit__(None, None, None)
+    assert torch.amp.autocast_mode.autocast.__enter__ is before
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16

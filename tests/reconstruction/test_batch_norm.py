@@ -55,3 +55,11 @@ def test_one_image_is_too_few() -> None:
     with pytest.raises(DataError, match="at least two images at a time, got 1"):
         re_estimate(network, [Inputs((torch.ones(1, 3),))])
     assert not network[0].training
+
+
+def test_without_images_nothing_is_estimated() -> None:
+    norm = nn.BatchNorm2d(2)
+    norm.running_mean.fill_(3)  # type: ignore[union-attr]
+    with pytest.raises(DataError, match="got none"):
+        re_estimate(nn.Sequential(norm), [])
+    assert norm.running_mean.tolist() == [3, 3]  # type: ignore[union-attr]

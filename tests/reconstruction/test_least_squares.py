@@ -263,3 +263,12 @@ def test_a_shortcut_whose_input_is_changed_before_the_sum_is_fitted_on_what_it_r
         Sequential().restore(bench, pruned, kept)
         errors.append(relative_error(pruned, model, unseen))
     assert errors[1] < 1.3 * errors[0]
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_groups_of_a_convolution_do_not_see_each_other_s_scale(centred: bool) -> None:
+    weight, inputs = torch.randn(2, 3, 6, dtype=F64), torch.randn(2, 6, 200, dtype=F64)
+    columns, scale = torch.arange(4), torch.tensor([1.0, 1e-3], dtype=F64).view(2, 1, 1)
+    plain = restore(weight, Moments.of(inputs), columns, centred, 1e-2)
+    scaled = restore(weight, Moments.of(inputs * scale), columns, centred, 1e-2)
+    torch.testing.assert_close(scaled.weight, plain.weight, rtol=1e-9, atol=1e-12)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -131,3 +132,12 @@ def test_errors_say_what_to_do(make_study: MakeStudy, tmp_path: Path) -> None:
         write_report(make_study(), NAME, tmp_path / "nowhere" / "report.html")
     with pytest.raises(StudyError, match="holds no study 'other'"):
         write_report(make_study(), "other", tmp_path / "report.html")
+
+
+def test_a_page_says_that_every_trial_was_too_slow(make_content: MakeContent) -> None:
+    content = make_content(trials=3)
+    trials = [replace(point, latency_ms=9.0) for point in content.front.trials]
+    slow = replace(content.front, trials=trials, latency_bound=5.0)
+    words = " ".join(Page(make_page(replace(content, front=slow))).words)
+    assert "All 3 finished trials were measured above the budget" in words
+    assert "No point is on the front" in words

@@ -53,3 +53,18 @@ def test_where_nothing_can_be_ranked_nothing_is_said() -> None:
     assert fidelities([]) == {} and fidelities(trials(LEAST - 1, 0.5, -1.0)) == {}
     assert fidelities([Trial(0.5, 0.9, {"p": i}) for i in range(9)]) == {}, "equal accuracies have no order"
     assert fidelities([Trial(0.5, 0.1 * i) for i in range(9)]) == {}, "no trial has a proxy"
+
+
+def test_classes_too_small_to_weigh_say_nothing() -> None:
+    proxies, accuracies = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [0.9, 0.8, 0.7, 0.75, 0.5, 0.4]
+    alone = pooled([(proxies, accuracies)])
+    two, three = ([1.0, 2.0], [0.1, 0.9]), ([1.0, 2.0, 3.0], [0.1, 0.5, 0.9])
+    assert alone == pooled([(proxies, accuracies), two, three])
+    assert pooled([three]) is None
+
+
+def test_a_broken_network_s_proxy_ranks_last() -> None:
+    accuracies = [0.9, 0.8, 0.7, 0.6, 0.1]
+    assert pooled([([1.0, 2.0, 3.0, 4.0, float("nan")], accuracies)]) == pooled(
+        [([1.0, 2.0, 3.0, 4.0, 5.0], accuracies)]
+    )

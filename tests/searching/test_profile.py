@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -90,3 +91,27 @@ def test_without_second_moments_the_criterion_says_itself_what_is_lost(criterion
         )
         if own is not None:
             np.testing.assert_allclose(found, own.numpy(), atol=1e-12)
+
+
+def test_what_cannot_be_measured_is_left_out() -> None:
+    small = NETWORKS["chain"]
+    bench = make_bench(small.model(), small.images(32))
+
+    def output_error(broken: tuple[str, ...], share: float) -> Callable[[Kept], float]:
+        def error(kept: Kept) -> float:
+            ((name, stays),) = kept.items()
+            left = len(stays) / bench.graph[name].width
+            return float("nan") if name in broken and left < share else 1.0 - left
+
+        return error
+
+    first, second = (group.name for group in bench.graph.groups[:2])
+    chooser = criteria["second-moment"]()
+    whole = make_profile(bench, chooser, [1], output_error((), 0.0), seed=3)
+    partly = make_profile(bench, chooser, [1], output_error((first,), 0.4), seed=3)
+    never = make_profile(bench, chooser, [1], output_error((first,), 2.0), seed=3)
+    for profile in (partly, never):
+        curve = profile.output_errors[1][first]
+        assert np.isfinite(curve).all() and (np.diff(curve) <= 0).all() and curve[0] > 0
+        np.testing.assert_array_equal(profile.output_errors[1][second], whole.output_errors[1][second])
+    np.testing.assert_array_equal(never.output_errors[1][first], never.layer_errors[1][first])

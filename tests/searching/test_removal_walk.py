@@ -8,8 +8,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from autoprune.errors import StudyError
 from autoprune.graph import CostModel
 from autoprune.searching.space import Space, make_space
+from autoprune.searching.stored import StoredWalk, read_path
 from autoprune.searching.strategies.removal_walk import RemovalWalk, Rule
 from tests.small import NETWORKS, graph_of
 
@@ -117,7 +119,43 @@ def test_a_stored_walk_continues_as_if_never_stopped(lazy: bool) -> None:
     found = path(part, steps=7)
     stored = json.loads(json.dumps(part.to_json(), allow_nan=False))
     judge = Additive(space)
-    rest = RemovalWalk(space, 1, judge, rule(lazy=lazy), stored)
+    rest = RemovalWalk(space, 1, judge, rule(lazy=lazy), StoredWalk.model_validate(stored))
     assert found + path(rest)[1:] == expected
     assert rest.assessments == whole.assessments
     assert judge.calls == rest.assessments - part.assessments
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e38])
+@pytest.mark.parametrize("whole_network", [True, False])
+def test_what_breaks_the_network_goes_last(value: float, whole_network: bool) -> None:
+    space = space_of()
+    sound, limit = Additive(space), space.dense[0] - 2
+
+    def assess(counts: np.ndarray, group: int) -> float:
+        return value if counts[0] <= limit else sound(counts, group)
+
+    found = path(RemovalWalk(space, 1, assess, rule(whole_network=whole_network)))
+    assert found[-1] == space.floor.tolist()
+    broken = next(number for number, counts in enumerate(found) if counts[0] <= limit)
+    assert found[broken - 1][1:] == space.floor.tolist()[1:]
+
+
+def test_a_walk_that_others_wrote_is_checked() -> None:
+    space = space_of()
+    walk = RemovalWalk(space, 1, Additive(space), rule())
+    walk.step()
+    stored = {"passed": [walk.counts.tolist()], "walk": walk.to_json()}
+    assert read_path(json.loads(json.dumps(stored)), space).passed == stored["passed"]
+    wide, short = (space.dense + 1).tolist(), walk.counts.tolist()[1:]
+    for changed in (
+        [1],
+        {"passed": {}},
+        {"passed": [wide]},
+        {"passed": [short]},
+        {"walk": {**walk.to_json(), "counts": wide}},
+        {"walk": {**walk.to_json(), "damage": []}},
+        {"walk": {**walk.to_json(), "value": float("nan")}},
+        {"walk": {"counts": walk.counts.tolist()}},
+    ):
+        with pytest.raises(StudyError, match="the removal walk of the study is damaged"):
+            read_path(changed, space)

@@ -164,6 +164,19 @@ def test_uniform_takes_the_least_rate_that_meets_the_target(make_engine: MakeEng
             assert goal.excess(counts[None])[0] > 0 or np.array_equal(counts, found)
 
 
+def test_weights_may_be_of_very_different_size(make_engine: MakeEngine) -> None:
+    space = make_engine().space
+    goal = space.within({"macs": int(0.8 * space.cost.dense_macs)})
+    even, skewed = np.ones(len(space.names)), np.ones(len(space.names))
+    skewed[0] = 1e-16
+    first, other = scaled_rates(goal, even, 1.0), scaled_rates(goal, skewed, 1.0)
+    assert first is not None and other is not None
+    # The others lose what is needed, and not all that they have.
+    assert other[0] == space.dense[0] and 0.7 * goal.bounds["macs"] < space.cost.evaluate(other[None]).macs[0]
+    dense = scaled_rates(space.within({"macs": space.cost.dense_macs}), even, 1.0)
+    assert dense is not None and np.array_equal(dense, space.dense)
+
+
 def test_rates_fall_where_dispersion_rises(make_engine: MakeEngine) -> None:
     options = {"exponent": 3.0, "p_max": 0.6}
     how = {"strategy": "dispersion", "strategy_options": options, "batch_removal": (1,)}

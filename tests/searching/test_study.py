@@ -25,7 +25,8 @@ from autoprune.searching.engine import Engine
 from autoprune.searching.front import Front
 from autoprune.searching.study import finished, read_front
 from autoprune.storing import queueing
-from autoprune.storing.marks import WORKER
+from autoprune.storing.marks import BROKEN, WORKER
+from autoprune.storing.queueing import broken
 from autoprune.storing.storages import open_storage
 from tests.searching.conftest import engine_for
 from tests.small import NETWORKS
@@ -338,17 +339,50 @@ def test_bad_options_are_refused_before_long_work(
     assert "\n" not in str(caught.value)
 
 
-def test_a_metric_that_fails_later_leaves_the_study_usable(make_engine: MakeEngine, tmp_path: Path) -> None:
+def failing(engine: Engine, *calls: int) -> None:
+    """Let the metric be NaN at these calls, counted from 1."""
+    metric, count = engine.task.metric, [0]
+
+    def measured(network: Any) -> float:
+        count[0] += 1
+        return float("nan") if count[0] in calls else metric(network)
+
+    object.__setattr__(engine.task, "metric", measured)
+
+
+STRATEGIES = [("knapsack", {}), ("uniform", {}), ("random", {"warm": False}), ("nsga2", {"warm": True})]
+
+
+@pytest.mark.parametrize(("strategy", "options"), STRATEGIES)
+def test_a_candidate_that_cannot_be_measured_is_left_out(
+    make_engine: MakeEngine, tmp_path: Path, strategy: str, options: dict[str, Any]
+) -> None:
     path = str(tmp_path / "study.journal")
-    engine, calls = make_engine(storage=path, trials=6), [0]
-    metric = engine.task.metric
 
-    def failing(network: Any) -> float:
-        calls[0] += 1
-        return float("nan") if calls[0] == 6 else metric(network)
+    def made(trials: int) -> Engine:
+        return make_engine(storage=path, trials=trials, strategy=strategy, strategy_options=options)
 
-    object.__setattr__(engine.task, "metric", failing)
-    with pytest.raises(DataError, match="finite"):
+    # The dense network, then after restoration and before it: the first candidate's, or the second's.
+    engine = made(4)
+    failing(engine, 2, 4)
+    front = engine.search()
+    lost = broken(engine.study)
+    assert len(front.trials) == 4 and 1 <= len(lost) <= 2
+    assert all("finite number" in trial.user_attrs[BROKEN] for trial in lost)
+    # Nor does a search that continues propose it again.
+    more = made(6)
+    assert len(more.search().trials) == 6
+    tried = [tuple(sorted(trial.params.items())) for trial in [*finished(more.study), *lost]]
+    assert len(set(tried)) == len(tried)
+
+
+def test_many_candidates_that_cannot_be_measured_end_a_search(
+    make_engine: MakeEngine, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "study.journal")
+    engine = make_engine(storage=path, trials=6)
+    failing(engine, *range(4, 100))
+    with pytest.raises(DataError, match=r"^trial \d+ and the 2 before it .* must be a finite number"):
         engine.search()
     assert len(make_engine(storage=path, trials=6).search().trials) == 6
 
@@ -383,19 +417,6 @@ def test_an_objective_that_was_left_out_is_named(make_engine: MakeEngine, tmp_pa
     make_engine(storage=storage, trials=1).search()
     with pytest.raises(StudyError, match="objective: stored 'macs', now 'params'"):
         make_engine(storage=storage, objective="params").search()
-
-
-def test_an_error_of_one_candidate_names_its_trial(make_engine: MakeEngine) -> None:
-    engine, calls = make_engine(trials=6), [0]
-    metric = engine.task.metric
-
-    def failing(network: Any) -> float:
-        calls[0] += 1
-        return float("nan") if calls[0] == 6 else metric(network)
-
-    object.__setattr__(engine.task, "metric", failing)
-    with pytest.raises(DataError, match=r"^trial \d+: the metric must be a finite number"):
-        engine.search()
 
 
 def test_several_points_are_restored_after_one_calibration(make_engine: MakeEngine) -> None:

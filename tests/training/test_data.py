@@ -67,3 +67,9 @@ def test_labels_are_read_only_where_they_are_needed() -> None:
     assert found.args[0] is inputs and read is labels
     with pytest.raises(DataError, match="pairs"):
         labelled(inputs, needed=True)
+
+
+def test_batches_may_hold_several_inputs_and_their_labels() -> None:
+    a, b, labels = torch.randn(5, 3), torch.randn(5, 2), torch.arange(5)
+    inputs, found = labelled([a, b, labels], needed=True)
+    assert inputs.args[0] is a and inputs.args[1] is b and found is labels

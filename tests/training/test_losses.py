@@ -66,3 +66,9 @@ def test_temperature_is_constant_or_falls_on_a_cosine() -> None:
     falling = [temperature_at((8.0, 1.0), share / 10) for share in range(11)]
     assert falling[0] == 8 and falling[5] == pytest.approx(4.5) and falling[10] == pytest.approx(1)
     assert falling == sorted(falling, reverse=True)
+
+
+@pytest.mark.parametrize("wrong", [-100, -1, 4])
+def test_labels_that_no_score_belongs_to_are_named(wrong: int) -> None:
+    with pytest.raises(DataError, match=r"integers of 0 to 3.* got -?\d+ to \d+"):
+        cross_entropy(torch.randn(3, 4), torch.tensor([0, 3, wrong]))

@@ -35,10 +35,9 @@ def _window(graph: ChannelGraph, trace: Trace, target: Target, train_producer: b
 
 def _nearest_producer(graph: ChannelGraph, trace: Trace, layer: Layer) -> Layer | None:
     here = trace.layers[layer.name]
-    groups = [group for group in graph.groups if layer in graph.consumers(group)]
     above = [
         producer
-        for group in groups
+        for group in graph.read_by(layer)
         for producer in graph.producers(group)
         if producer.name not in trace.repeated and trace.layers.get(producer.name, here) < here
     ]

@@ -171,8 +171,7 @@ class _Work:
     def _read_by(self, layer: Layer) -> list[str]:
         """Layers whose channels this one reads."""
         graph = self.bench.graph
-        groups = [group for group in graph.groups if layer in graph.consumers(group)]
-        return [producer.name for group in groups for producer in graph.producers(group)]
+        return [made.name for group in graph.read_by(layer) for made in graph.producers(group)]
 
     def _scale(self, layer: Layer, weight: Tensor) -> Tensor:
         if layer.norm is None:

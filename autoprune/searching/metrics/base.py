@@ -13,14 +13,12 @@ from torch import Tensor, nn
 
 from autoprune.components import Component
 from autoprune.data.inputs import Inputs, concatenate, fast_batches
+from autoprune.data.labelled import Labelled, labelled_pair
 from autoprune.data.splits import random_order
 from autoprune.errors import DataError
 from autoprune.layout import layout_for
 from autoprune.registry import Registry
 from autoprune.searching.metric_scale import MetricScale
-
-Labelled = tuple[Inputs, Tensor]
-"""Inputs and their labels, one row for each."""
 
 
 class LabelledMetric(Component, ABC):
@@ -147,23 +145,6 @@ def wrong_output(output: Any, what: str) -> DataError:
     """The error for an output that a metric cannot read; `what` names the metric and what it needs."""
     found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     return DataError(f"{what}, got {found}; pass your own metric as evaluate(model) -> float.")
-
-
-def labelled_pair(batch: Any) -> Labelled:
-    """Inputs and labels: of a longer batch, as a TensorDataset of several inputs gives it, the last item is
-    the labels. DataError for anything else."""
-    if not isinstance(batch, list | tuple) or len(batch) < 2 or not isinstance(batch[-1], Tensor):
-        raise DataError(
-            "labelled batches must be (inputs, labels) pairs with labels as a tensor, "
-            f"got {type(batch).__name__}; pass a labelled loader, or evaluate(model) -> float."
-        )
-    given = batch[0] if len(batch) == 2 else tuple(batch[:-1])
-    return _inputs(given), batch[-1]
-
-
-def _inputs(given: Any) -> Inputs:
-    # Labels stand apart here, so a vector of integers is an input like others.
-    return Inputs(tuple(given)) if isinstance(given, list | tuple) else Inputs.of(given)
 
 
 def _merged(batches: Sequence[Labelled]) -> Sequence[Labelled]:

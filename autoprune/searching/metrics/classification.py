@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autoprune.data.labelled import Labelled
 from autoprune.data.splits import stratified_order
 from autoprune.errors import DataError
 from autoprune.searching.metric_scale import ACCURACY
-from autoprune.searching.metrics.base import Labelled, LabelledMetric, metrics, wrong_output
+from autoprune.searching.metrics.base import LabelledMetric, metrics, wrong_output
 
 
 @metrics.register("accuracy")

@@ -198,7 +198,10 @@ class Strategy(Component, ABC):
         """Sampler for a study with `finished` trials; its randomness follows from the seed and that."""
 
     def done(self, trials: Sequence[FrozenTrial]) -> bool:
-        """Whether these finished trials leave nothing to propose: the search then ends early."""
+        """Whether these trials leave nothing to propose: the search then ends early.
+
+        They are finished, or (unless `one_at_a_time`) `storing.queueing.broken`.
+        """
         return False
 
     def proxies(self, counts: np.ndarray, batch: int) -> dict[str, float]:

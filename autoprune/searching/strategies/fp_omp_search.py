@@ -11,6 +11,7 @@ from pydantic import Field
 
 from autoprune.searching.parameters import Parameters, to_parameters
 from autoprune.searching.space import Space
+from autoprune.searching.stored import read_path
 from autoprune.searching.strategies.base import Problem, strategies
 from autoprune.searching.strategies.proposing import Planned
 from autoprune.searching.strategies.removal_walk import RemovalWalk, Rule
@@ -87,13 +88,13 @@ class _Walked:
 
     def _load(self) -> RemovalWalk:
         strategy, batch = self.strategy, self.batch
-        stored = strategy.problem.workshop.recall(self.key) or {"passed": [], "walk": None}
-        self._passed = [np.array(counts) for counts in stored["passed"]]
+        stored = read_path(strategy.problem.workshop.recall(self.key) or {}, strategy.problem.space)
+        self._passed = [np.array(counts) for counts in stored.passed]
         rule = Rule(
             whole_network=strategy.measure != "layer-error", lazy=strategy.lazy, per_cost=strategy.per_cost
         )
         space = strategy.problem.space
-        return RemovalWalk(space, batch, lambda c, g: strategy.assess(c, g, batch), rule, stored["walk"])
+        return RemovalWalk(space, batch, lambda c, g: strategy.assess(c, g, batch), rule, stored.walk)
 
     def _walk_to(self, walk: RemovalWalk, goal: Space) -> None:
         first = _excess(goal, walk)

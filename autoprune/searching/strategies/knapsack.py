@@ -33,7 +33,7 @@ from autoprune.searching.strategies.experience import Experience, taken_by
 from autoprune.searching.strategies.proposing import Proposer
 from autoprune.searching.strategies.untaken import Key, nearest_untaken
 from autoprune.searching.surrogate import Surrogate
-from autoprune.storing.queueing import rank
+from autoprune.storing.queueing import broken, rank
 
 _REDRAWS = 6
 _MOST_REDRAWS = 40
@@ -259,9 +259,10 @@ class KnapsackSampler(Proposer):
         return Candidate(allocate(self.problem.space.aimed(target), curves), draw.batch)
 
     def _begun(self, study: Study) -> set[Key]:
-        """Candidates that other workers are at, or that are queued: perhaps again, after a worker's death."""
+        """Candidates that other workers are at, or that are queued: perhaps again, after a worker's death;
+        and those that cannot be measured."""
         others = study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING))
-        return set[Key]().union(*(taken_by(self.problem, trial) for trial in others))
+        return set[Key]().union(*(taken_by(self.problem, trial) for trial in [*others, *broken(study)]))
 
 
 def told(candidate: Candidate) -> Tried:

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autoprune.searching.parameters import BATCH_REMOVAL, Parameters, distributions, to_counts
 from autoprune.searching.strategies.base import Problem, Strategy
+from autoprune.storing.queueing import broken
 
 
 class Proposer(BaseSampler, ABC):
@@ -59,7 +60,7 @@ class Planned(Strategy, ABC):
 
 
 class PlanSampler(Proposer):
-    """The first candidate of the plan that no trial has, or that none has finished."""
+    """The first candidate of the plan that no trial has, or that none has finished; broken ones come last."""
 
     def __init__(self, strategy: Planned) -> None:
         super().__init__(strategy.problem)
@@ -68,10 +69,11 @@ class PlanSampler(Proposer):
     def propose(self, study: Study, trial: FrozenTrial) -> Parameters:
         # Other workers are busy with some: those come last.
         for states in ((TrialState.COMPLETE, TrialState.RUNNING), (TrialState.COMPLETE,), ()):
-            trials = study.get_trials(deepcopy=False, states=states)
+            trials = [*study.get_trials(deepcopy=False, states=states), *broken(study)]
             for parameters in left_over(self.problem, self.strategy.plan(), trials):
                 return parameters
-        raise AssertionError("a plan holds at least one candidate")
+        # All that is left is broken.
+        return next(iter(self.strategy.plan()))
 
 
 def left_over(

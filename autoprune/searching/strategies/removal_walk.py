@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from autoprune.searching.space import Space
+from autoprune.searching.stored import StoredWalk
 
 UNKNOWN = -np.inf
 """Damage that has to be assessed: it comes before every known one."""
+_BROKEN = 1e30
+"""Damage of what makes a network answer with NaN or infinity: done only where nothing else is left."""
 
 Assess = Callable[[np.ndarray, int], float]
 """Judges the widths (groups,) in which the group of this number was just made narrower; lower is better."""
@@ -35,7 +38,9 @@ class Rule:
 class RemovalWalk:
     """Where the walk stands: widths (groups,), the network's assessment and each group's damage (groups,)."""
 
-    def __init__(self, space: Space, batch: int, assess: Assess, rule: Rule, stored: Any = None) -> None:
+    def __init__(
+        self, space: Space, batch: int, assess: Assess, rule: Rule, stored: StoredWalk | None = None
+    ) -> None:
         """At the dense network, or where `to_json` was called."""
         self.space, self.batch, self.rule, self._assess = space, batch, rule, assess
         if stored is None:
@@ -43,9 +48,9 @@ class RemovalWalk:
             self.value = assess(space.dense, 0) if rule.whole_network else 0.0
             self.damage = np.full(len(space.names), UNKNOWN)
         else:
-            self.counts, self.assessments = np.array(stored["counts"]), int(stored["assessments"])
-            self.value = float(stored["value"])
-            self.damage = np.array([UNKNOWN if d is None else d for d in stored["damage"]])
+            self.counts, self.assessments = np.array(stored.counts), stored.assessments
+            self.value = stored.value
+            self.damage = np.array([UNKNOWN if d is None else d for d in stored.damage])
 
     def to_json(self) -> dict[str, Any]:
         """The walk between two steps, as plain JSON."""
@@ -75,7 +80,7 @@ class RemovalWalk:
             if fresh[group]:
                 return group
             value = self._assess(self._narrower(group), group)
-            self.damage[group], fresh[group] = value - self.value, True
+            self.damage[group], fresh[group] = (value if value < _BROKEN else _BROKEN) - self.value, True
             self.assessments += 1
 
     def _narrower(self, group: int) -> np.ndarray:

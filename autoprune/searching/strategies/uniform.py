@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,8 @@ from autoprune.searching.strategies.base import Problem, spread_out, strategies
 from autoprune.searching.strategies.proposing import Planned
 
 _BISECTIONS = 40
+_NOTHING = 1e-6
+"""A share of the greatest rate at which no group loses a channel."""
 
 
 @strategies.register("uniform")
@@ -89,11 +92,12 @@ def scaled_rates(space: Space, weights: np.ndarray, highest: float) -> np.ndarra
     def counts(p: float) -> np.ndarray:
         return _rounded(space, np.clip(p * weights, 0.0, highest))
 
-    low, high = 0.0, highest / float(positive.min())
+    # In logarithms: weights may be of very different size.
+    low, high = _NOTHING * highest / float(positive.max()), highest / float(positive.min())
     if space.excess(counts(high)[None])[0] > 0:
         return None
     for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
+        middle = math.sqrt(low * high)
         fits = space.excess(counts(middle)[None])[0] <= 0
         low, high = (low, middle) if fits else (middle, high)
     return counts(high)
