@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from autoprune.config import check_section, training_settings
 from autoprune.data import Inputs, as_batches
 from autoprune.data.hashes import fingerprint_of, fingerprint_of_samples, hashed
-from autoprune.data.inputs import mixed
+from autoprune.data.inputs import mixed, most_inputs
 from autoprune.errors import ConfigError, DataError, ModelError
 from autoprune.fingerprint import fingerprint
 from autoprune.models.checking import check_model
@@ -81,7 +81,8 @@ def search(
     - `validation`: a loader of (inputs, labels) that the network was not trained on.
     - `metric`: what judges it, higher is better: accuracy, mean-iou, pixel-accuracy, r2, or a function
       `(outputs, labels) -> number` of a batch.
-    - `evaluate`: a function `(model) -> float`, higher is better, in place of `validation` and `metric`.
+    - `evaluate`: a function `(model) -> float`, higher is better, in place of `validation` and `metric`. It
+      gets a copy of each candidate, and runs without gradients (`recovery` trains candidates).
 
     What is searched:
 
@@ -226,7 +227,7 @@ def _task(
     judged = find_metric(metric)
     if evaluate is not None and metric != "accuracy":
         raise ConfigError("metric judges validation, and evaluate takes the place of both; pass one of them.")
-    chunks = [inputs.to(device) for inputs in as_batches(calibration)]
+    chunks = [inputs.to(device) for inputs in as_batches(calibration, most=most_inputs(model))]
     # Some of what follows looks at the first images alone, and the caller's may be of one class.
     sample = [mixed(chunks)]
     if evaluate is not None and not callable(evaluate):
@@ -271,14 +272,12 @@ def _prints(batches: Sequence[Inputs]) -> dict[str, str]:
 
 
 def _in_eval_mode(evaluate: Callable[[nn.Module], float]) -> Callable[[nn.Module], float]:
-    """The user's function, which may leave the network in training mode: its statistics would move."""
+    """The user's function, on a copy: what it does to a network (its mode, its statistics, its type) must
+    not reach the one that candidates are made of."""
 
     @wraps(evaluate)
     def judge(network: nn.Module) -> float:
-        try:
-            return evaluate(network.eval())
-        finally:
-            network.eval()
+        return evaluate(copy.deepcopy(network).eval())
 
     # A callable object has no name of its own to wrap.
     judge.__name__ = name_of(evaluate)

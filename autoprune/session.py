@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from autoprune.config import StudyConfig
 from autoprune.data import Inputs, as_batches, data_fingerprint, load_splits, loader
-from autoprune.data.inputs import mixed
+from autoprune.data.inputs import mixed, most_inputs
 from autoprune.data.splits import Splits
 from autoprune.errors import ConfigError
 from autoprune.fingerprint import fingerprint
@@ -163,7 +163,8 @@ def options_of(config: StudyConfig) -> Options:
 def _task(config: StudyConfig, splits: Splits, model: nn.Module, device: torch.device) -> Task:
     batch_size = config.data.batch_size
     metric = _metric(config, splits.validation, device)
-    chunks = [inputs.to(device) for inputs in as_batches(splits.calibration, batch_size)]
+    batches = as_batches(splits.calibration, batch_size, most_inputs(model))
+    chunks = [inputs.to(device) for inputs in batches]
     if ":" in config.data.dataset:
         # Ours come as samples; a user's may come class by class, and some steps read the first ones alone.
         metric, chunks = metric.mixed(), [mixed(chunks)]

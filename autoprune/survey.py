@@ -11,6 +11,7 @@ from torch import nn
 
 from autoprune.config import ModelConfig, SearchConfig, StudyConfig
 from autoprune.data import Inputs, as_batches, load_splits
+from autoprune.data.inputs import most_inputs
 from autoprune.errors import ConfigError
 from autoprune.graph import (
     ChannelGraph,
@@ -72,9 +73,7 @@ def survey(
     graph = without(found, check.failed)
     cost = CostModel(model, graph, args, kwargs)
     least = {name: max(search.min_kept, 1.0 - cap) for name, cap in caps_of(graph, search.caps).items()}
-    floor = {
-        g.name: int(allowed_widths(g.width, least[g.name], search.multiple_of)[0]) for g in graph.groups
-    }
+    floor = {g.name: int(allowed_widths(g.width, least[g.name], search.multiple_of)[0]) for g in graph.groups}
     return Survey(graph, check, cost.dense_macs, cost.dense_params, cost.macs(floor), cost.params(floor))
 
 
@@ -87,7 +86,7 @@ def survey_study(
     """
     place = pick_device(device)
     model = build(config.model, config.search.seed).eval().to(place)
-    example = _noise(input_size) if input_size else _first_image(config)
+    example = _noise(input_size) if input_size else _first_image(config, model)
     return survey(model, example.to(place), search=config.search, exhaustive=exhaustive)
 
 
@@ -100,8 +99,8 @@ def survey_factory(
     return survey(model, _noise(input_size).to(place), exhaustive=exhaustive)
 
 
-def _first_image(config: StudyConfig) -> Inputs:
-    return next(iter(as_batches(load_splits(config.data).calibration, 1)))
+def _first_image(config: StudyConfig, model: nn.Module) -> Inputs:
+    return next(iter(as_batches(load_splits(config.data).calibration, 1, most_inputs(model))))
 
 
 def _noise(size: Sequence[int]) -> Inputs:

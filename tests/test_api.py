@@ -217,6 +217,7 @@ BAD: list[tuple[str, dict[str, Any], type[AutopruneError], str]] = [
     ("empty validation", {"evaluate": None, "validation": []}, DataError, "empty loader"),
     ("unlabelled validation", {"evaluate": None, "validation": [UNSEEN]}, DataError, "pairs"),
     ("NaN weights", {"model": not_finite_weight}, ModelError, "head.weight"),
+    ("no weights", {"model": lambda: SMALL.model().to("meta")}, ModelError, "on the meta device"),
     ("no module", {"model": lambda: "resnet18"}, ModelError, "nn.Module, got str"),
     ("no group", {"model": nothing_to_prune}, ModelError, "prunable"),
     ("no trace", {"model": Untraceable}, ModelError, "trace"),
@@ -271,14 +272,21 @@ def test_an_unwritable_storage_is_refused_first(tmp_path: Path) -> None:
         search(storage=str(tmp_path / "file" / "s.journal"), calibration=None)
 
 
-def test_a_function_that_leaves_the_network_in_training_mode_changes_nothing() -> None:
-    def careless(network: nn.Module) -> float:
+def spoil(network: nn.Module) -> None:
+    for tensor in network.state_dict().values():
+        tensor.zero_()
+
+
+@pytest.mark.parametrize("careless", [nn.Module.train, nn.Module.half, nn.Module.double, spoil])
+def test_what_a_function_does_to_a_network_reaches_no_other(careless: Callable[[nn.Module], object]) -> None:
+    def judge(network: nn.Module) -> float:
         assert not network.training
         found = quality(network)
-        network.train()
+        careless(network)
         return found
 
-    plain, found = search(), search(evaluate=careless)
+    plain, found = search(), search(evaluate=judge)
+    assert [point.accuracy for point in found.trials] == [point.accuracy for point in plain.trials]
     assert [point.output_error for point in found.trials] == [point.output_error for point in plain.trials]
     assert not found.best(macs=0.9).build().training
 

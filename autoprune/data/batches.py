@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeGuard
 
@@ -49,15 +50,15 @@ def loader(
 class InputBatches:
     """Batches of inputs, each checked as it passes. Iterate as often as needed."""
 
-    def __init__(self, source: Source, batch_size: int) -> None:
+    def __init__(self, source: Source, batch_size: int, most: float) -> None:
         # An iterator or a generator can be read only once.
         self.source = list(source) if isinstance(source, Iterator) else source
-        self.batch_size = batch_size
+        self.batch_size, self.most = batch_size, most
 
     def __iter__(self) -> Iterator[Inputs]:
         empty = True
-        for number, raw in enumerate(_raw_batches(self.source, self.batch_size)):
-            batch = Inputs.of(raw)
+        for number, raw in enumerate(_raw_batches(self.source, self.batch_size, self.most)):
+            batch = Inputs.of(raw, self.most)
             _check_finite(batch, number)
             empty = empty and batch.size == 0
             if batch.size:
@@ -66,18 +67,19 @@ class InputBatches:
             raise DataError("there must be at least one image, got none; check the loader")
 
 
-def as_batches(calibration: Source, batch_size: int = BATCH_SIZE) -> Iterable[Inputs]:
+def as_batches(calibration: Source, batch_size: int = BATCH_SIZE, most: float = math.inf) -> Iterable[Inputs]:
     """Batches of inputs, to be iterated as often as needed.
 
     A tensor (N, ...), a tuple or mapping of tensors, `Inputs` or a dataset is cut into batches of
-    `batch_size`; a DataLoader, list or another iterable keeps its own batches, read as `Inputs.of` says.
+    `batch_size`; a DataLoader, list or another iterable keeps its own batches, read as `Inputs.of` says for
+    a network that takes at most so many positional inputs.
     While it is iterated, an empty source, a batch that is no tensor, NaN and infinity raise DataError.
     """
     _check_batch_size(batch_size)
     if not isinstance(calibration, Tensor | Mapping | Inputs | Dataset | Iterable):
         found = type(calibration).__name__
         raise DataError(f"calibration data must be a tensor, dataset or iterable of batches, got {found}")
-    return InputBatches(calibration, batch_size)
+    return InputBatches(calibration, batch_size, most)
 
 
 def check_images(source: Source) -> int:
@@ -96,7 +98,7 @@ def _check_finite(batch: Inputs, number: int) -> None:
             raise DataError(f"images must be finite, but batch {number} holds NaN or infinity; clean them")
 
 
-def _raw_batches(source: Source, batch_size: int) -> Iterable[Any]:
+def _raw_batches(source: Source, batch_size: int, most: float) -> Iterable[Any]:
     if isinstance(source, tuple) and source and all(isinstance(item, Tensor) for item in source):
         # As everywhere in torch, a tuple of tensors is one call's inputs, or inputs and their labels.
         if len({len(item) for item in source if item.ndim}) > 1:
@@ -104,7 +106,7 @@ def _raw_batches(source: Source, batch_size: int) -> Iterable[Any]:
                 "a tuple of tensors is the inputs of one call, and must share one batch size; pass batches "
                 "as a list."
             )
-        source = Inputs.of(source)
+        source = Inputs.of(source, most)
     if isinstance(source, Tensor | Mapping | Inputs):
         whole = Inputs.of(source)
         return (whole.slice(start, start + batch_size) for start in range(0, whole.size, batch_size))

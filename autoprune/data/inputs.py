@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import Parameter
 from typing import Any
 
 import torch
@@ -40,12 +43,12 @@ class Inputs:
             raise DataError(f"model inputs must share one batch size, got {sorted(sizes) or 'no tensor'}")
 
     @staticmethod
-    def of(batch: object) -> Inputs:
-        """Read a batch as loaders yield it.
+    def of(batch: object, most: float = math.inf) -> Inputs:
+        """Read a batch as loaders yield it, for a network that takes at most so many positional inputs.
 
-        A tensor is the only input, a mapping holds keyword inputs, a list or tuple positional ones. One
-        exception: of two items the second of which is an integer vector with one entry per sample,
-        that one is labels and is dropped.
+        A tensor is the only input, a mapping holds keyword inputs, a list or tuple positional ones. Labels
+        are dropped: of two items the second, where the first holds inputs of its own or the second is an
+        integer vector with one entry per sample; and a last one that is more than the network takes.
         """
         if isinstance(batch, Inputs):
             return batch
@@ -54,7 +57,9 @@ class Inputs:
         if isinstance(batch, Mapping):
             return Inputs((), dict(batch))
         if isinstance(batch, list | tuple):
-            return Inputs.of(batch[0]) if _is_labelled(batch) else Inputs(tuple(batch))
+            if _is_labelled(batch):
+                return Inputs.of(batch[0])
+            return Inputs(tuple(batch[:-1] if len(batch) - 1 == most else batch))
         raise DataError(f"a batch must be a tensor, or a tuple or dict of them; got {type(batch).__name__}")
 
     @property
@@ -187,8 +192,20 @@ def _spelled(shapes: Sequence[Sequence[int]]) -> str:
     return ", ".join("x".join(map(str, shape)) or "numbers" for shape in shapes)
 
 
+def most_inputs(model: nn.Module) -> float:
+    """How many positional inputs the model's forward takes; infinite where any number."""
+    kinds = [parameter.kind for parameter in inspect.signature(model.forward).parameters.values()]
+    if Parameter.VAR_POSITIONAL in kinds:
+        return math.inf
+    return sum(kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD) for kind in kinds)
+
+
 def _is_labelled(batch: Sequence[Any]) -> bool:
-    if len(batch) != 2 or not isinstance(batch[1], Tensor) or batch[1].ndim != 1:
+    if len(batch) != 2:
+        return False
+    if isinstance(batch[0], Mapping | list | tuple):
+        return True
+    if not isinstance(batch[1], Tensor) or batch[1].ndim != 1:
         return False
     integer = not (batch[1].is_floating_point() or batch[1].is_complex() or batch[1].dtype == torch.bool)
     return integer and Inputs.of(batch[0]).size == len(batch[1])

@@ -36,6 +36,13 @@ def differences(network: nn.Module, run: Runner, batches: Sequence[Inputs]) -> d
     return found
 
 
+def coarsest(network: nn.Module, inputs: Inputs) -> float:
+    """The relative step between the coarsest numbers among the network's weights and inputs."""
+    tensors = [*network.parameters(), *network.buffers(), *inputs.tensors]
+    steps = (torch.finfo(x.dtype).eps for x in tensors if x.is_floating_point() or x.is_complex())
+    return max(steps, default=0.0)
+
+
 @contextmanager
 def _plain_attention() -> Iterator[None]:
     """PyTorch's fused attention off: no export holds it, and in ViT-B/16 it rounds 8e-7 otherwise."""

@@ -38,6 +38,10 @@ def check_finite(model: nn.Module, source: str) -> None:
             )
         if not (isinstance(value, Tensor) and value.is_floating_point()):
             continue
+        if value.is_meta:
+            raise ModelError(
+                f"weights from '{source}' must hold numbers, but '{name}' is on the meta device; load some."
+            )
         if value.isnan().any() if name in masks else not value.isfinite().all():
             raise ModelError(f"weights from '{source}' must be finite, but '{name}' holds NaN or infinity")
 

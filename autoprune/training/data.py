@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,8 +68,9 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     return -(-images // batch_size)
 
 
-def labelled(batch: Any, *, needed: bool) -> tuple[Inputs, Tensor | None]:
-    """Inputs and labels of a batch; labels that are not `needed` may be absent. DataError otherwise."""
+def labelled(batch: Any, *, needed: bool, most: float = math.inf) -> tuple[Inputs, Tensor | None]:
+    """Inputs and labels of a batch, for a network that takes at most so many positional inputs; labels that
+    are not `needed` may be absent. DataError otherwise."""
     if not needed:
-        return Inputs.of(batch), None
+        return Inputs.of(batch, most), None
     return labelled_pair(batch, "training batches", "without labels, set distillation = 1")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.config import TrainingConfig
-from autoprune.data.inputs import Inputs
+from autoprune.data.inputs import Inputs, most_inputs
 from autoprune.errors import ConfigError
 from autoprune.layout import training_layout
 from autoprune.training.augmentation import Augment
@@ -46,7 +46,7 @@ class Objective:
         DataError for outputs that are no class scores and for labels that do not fit.
         """
         share = self.settings.distillation
-        inputs, labels = labelled(batch, needed=share < 1)
+        inputs, labels = labelled(batch, needed=share < 1, most=most_inputs(network))
         inputs = self._laid_out(network, self._augmented(inputs.to(self.device)))
         with autocast(self.settings.mixed_precision, self.device):
             scores = class_scores(inputs.call(network))

@@ -135,7 +135,8 @@ def test_the_mean_output_follows_from_the_mean_input(name: str) -> None:
             bias = 0 if layer.bias is None else model.get_parameter(layer.bias)
             torch.testing.assert_close(mean + bias, outputs[layer.name], check_dtype=False)
             inverse, matrix = bench.statistics.inverse(layer), bench.statistics.covariance(layer)
-            damping = for_images(1e-6, matrix.shape[-1], 16) * matrix.diagonal(dim1=-2, dim2=-1).mean()
+            means = matrix.diagonal(dim1=-2, dim2=-1).mean(-1).view(-1, 1, 1)
+            damping = for_images(1e-6, matrix.shape[-1], 16) * means
             eye = torch.eye(matrix.shape[-1], dtype=torch.float64)
             torch.testing.assert_close(
                 inverse @ (matrix + damping * eye), eye.expand_as(matrix), atol=1e-6, rtol=0

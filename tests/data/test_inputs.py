@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from autoprune.data import Inputs, as_batches, check_images, concatenate, loader
-from autoprune.data.inputs import mixed
+from autoprune.data.inputs import mixed, most_inputs
 from autoprune.errors import DataError
 
 X = torch.arange(20.0, dtype=torch.float64).reshape(10, 2)
@@ -168,3 +168,34 @@ def test_mixed_samples_are_all_of_them_in_a_fixed_random_order() -> None:
     values = found.args[0][:, 0]
     assert values.sort().values.tolist() == whole[:, 0].tolist()
     assert 20 < float(values[:20].mean()) < 80, "its beginning is a sample"
+
+
+class Segmenter(nn.Module):
+    def forward(self, image: Tensor) -> Tensor:
+        return image
+
+
+class Variadic(nn.Module):
+    def forward(self, *images: Tensor) -> Tensor:
+        return images[0]
+
+
+MASKS = torch.zeros(10, 4, 4, dtype=torch.long)
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "count"),
+    [
+        (Segmenter(), [X, MASKS], 1),
+        (Segmenter(), [X, X[:, :1]], 1),
+        (TwoInputs(), [X, X], 2),
+        (TwoInputs(), [X, X, MASKS], 2),
+        (TwoInputs(), [[X, X], X], 2),
+        (TwoInputs(), [{"a": X, "b": X}, X[:, :1]], 2),
+        (Variadic(), [X, X, MASKS], 3),
+    ],
+)
+def test_labels_are_what_a_network_does_not_take(model: nn.Module, batch: Any, count: int) -> None:
+    assert len(Inputs.of(batch, most_inputs(model)).tensors) == count
+    (read,) = as_batches([batch], 4, most_inputs(model))
+    assert len(read.tensors) == count

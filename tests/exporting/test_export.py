@@ -261,3 +261,11 @@ def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     with pytest.raises(ConfigError, match=r"needs onnxscript.*pip install 'autoprune\[onnx\]'"):
         export(pruned("chain"), NETWORKS["chain"].images(2), tmp_path / "network.onnx")
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_network_in_half_precision_is_compared_in_its_own(to: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 16, 3), nn.Flatten(1))
+    found = export(network.half().eval(), torch.randn(4, 3, 10, 10).half(), tmp_path / "net", to=to)
+    assert max(found.differences.values()) < 4e-3

@@ -73,3 +73,11 @@ def test_batches_may_hold_several_inputs_and_their_labels() -> None:
     a, b, labels = torch.randn(5, 3), torch.randn(5, 2), torch.arange(5)
     inputs, found = labelled([a, b, labels], needed=True)
     assert inputs.args[0] is a and inputs.args[1] is b and found is labels
+
+
+def test_labels_that_nobody_needs_are_no_inputs() -> None:
+    images, masks = torch.randn(5, 3), torch.zeros(5, 4, 4)
+    inputs, labels = labelled([images, masks], needed=False, most=1)
+    assert inputs.args == (images,) and labels is None
+    inputs, labels = labelled([{"x": images}, masks], needed=False)
+    assert inputs.kwargs == {"x": images} and labels is None
