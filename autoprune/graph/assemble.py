@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from autoprune.graph.beside import find_attributes, macs_of_classes
+from autoprune.graph.call import FORWARD
 from autoprune.graph.groups import ChannelGraph, ChannelGroup, FrozenGroup, Member, Role
 from autoprune.graph.labels import Classes
 from autoprune.graph.trace import Attachment, Trace
@@ -49,7 +50,7 @@ def assemble(trace: Trace, ignore: Sequence[str] = ()) -> ChannelGraph:
     groups = _unique([group for group, _ in found])
     attributes = find_attributes(trace, classes, groups, [atoms for _, atoms in found])
     frozen = _frozen(attachments, classes, unusable)
-    frozen += [FrozenGroup(item.name, item.width, item.reason) for item in trace.dense_outputs]
+    frozen += [FrozenGroup(item.name or FORWARD, item.width, item.reason) for item in trace.dense_outputs]
     return ChannelGraph(tuple(groups), tuple(frozen), tuple(trace.known_layers()), tuple(attributes))
 
 

@@ -14,6 +14,9 @@ from autoprune.graph.trace import One, Trace, Value, all_labels
 
 Rule = Callable[["Call"], Value]
 
+FORWARD = "the model's forward"
+"""Where a call stands that is in no submodule."""
+
 
 class Call:
     """One operator call: its arguments by schema name, and the labels of its inputs."""
@@ -36,7 +39,7 @@ class Call:
 
     @property
     def where(self) -> str:
-        return f"{self.operator} in " + (f"'{self.module}'" if self.module else "the model's forward")
+        return f"{self.operator} in " + (f"'{self.module}'" if self.module else FORWARD)
 
     def arg(self, name: str, default: Any = None) -> Any:
         return self.arguments.get(name, default)

@@ -30,7 +30,7 @@ from autoprune.searching.stored import (
     read_widths,
 )
 from autoprune.storing.claims import Claims
-from autoprune.storing.experimental import quiet
+from autoprune.storing.experimental import quiet, without_notes
 from autoprune.storing.reading import read_stored, without_collector
 from autoprune.storing.storages import open_storage
 
@@ -111,9 +111,10 @@ def _loaded_or_created(storage: BaseStorage, name: str) -> Study:
         return optuna.load_study(storage=storage, study_name=name)
     except KeyError:
         # Another worker may have been faster.
-        return optuna.create_study(
-            storage=storage, study_name=name, directions=DIRECTIONS, load_if_exists=True
-        )
+        with without_notes():
+            return optuna.create_study(
+                storage=storage, study_name=name, directions=DIRECTIONS, load_if_exists=True
+            )
 
 
 def _describe(

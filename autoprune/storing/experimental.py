@@ -1,4 +1,4 @@
-"""Parts of Optuna that warn of being experimental: we test against them, so users need not hear it."""
+"""What Optuna says of itself and users need not hear: that a part is experimental, that a study was made."""
 
 from __future__ import annotations
 
@@ -7,10 +7,23 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import optuna
 from optuna.exceptions import ExperimentalWarning
 
-# Filters of warnings belong to the process, not to the thread.
+# Filters of warnings and levels of logging belong to the process, not to the thread.
 _lock = threading.Lock()
+
+
+@contextmanager
+def without_notes() -> Iterator[None]:
+    """Without Optuna's notes (its warnings remain) within the block, which must be short."""
+    with _lock:
+        before = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
+        try:
+            yield
+        finally:
+            optuna.logging.set_verbosity(before)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from autoprune.storing.experimental import without_notes
 from autoprune.storing.marks import BROKEN, INTENT, ORIGIN, WARM_START, WITHDRAWN, WORKER
 
 _TAKEN = (TrialState.COMPLETE, TrialState.RUNNING)
@@ -26,7 +27,9 @@ def queue_once(study: Study, candidates: Sequence[Mapping[str, Any]]) -> None:
         candidates = []
     for number, parameters in enumerate(candidates):
         if f"warm/{number}" not in origins:
-            study.enqueue_trial(dict(parameters), user_attrs={ORIGIN: f"warm/{number}"}, skip_if_exists=True)
+            attributes = {ORIGIN: f"warm/{number}"}
+            with without_notes():
+                study.enqueue_trial(dict(parameters), user_attrs=attributes, skip_if_exists=True)
     study.set_user_attr(WARM_START, len(candidates))
 
 

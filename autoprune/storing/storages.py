@@ -17,8 +17,6 @@ from autoprune.storing.journal import BEGINNING, JournalFile
 from autoprune.storing.patience import Patience
 from autoprune.storing.patient import patient
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
 _KINDS = ("sqlite", "postgresql", "mysql", "redis", "grpc")
 _EXTRAS = {"postgresql": "postgres", "postgres": "postgres", "mysql": "mysql", "mariadb": "mysql"}
 _EXTRAS |= {"redis": "redis", "rediss": "redis", "grpc": "grpc"}
