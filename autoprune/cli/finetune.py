@@ -52,7 +52,7 @@ def finetune(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a saved network further, as section 'training' of the study says, and save the best epoch.
+    """Train a saved classifier further, as section 'training' of the study says, and save the best epoch.
 
     The dense network is the teacher where distillation is above 0. A checkpoint in --out is written after
     every epoch and removed at the end.

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from autoprune.config import DataConfig
 from autoprune.data.splits import Splits
-from autoprune.errors import ConfigError, unknown_name
+from autoprune.errors import ConfigError
+from autoprune.registry import Registry
 
 Builder = Callable[[DataConfig], Splits]
 COMMON = frozenset({"dataset", "batch_size", "calibration_images", "validation_images", "metric"})
@@ -21,16 +22,14 @@ class Entry:
     reads: frozenset[str]
 
 
-DATASETS: dict[str, Entry] = {}
+datasets: Registry[Entry] = Registry("dataset")
 
 
 def register(name: str, *, reads: tuple[str, ...]) -> Callable[[Builder], Builder]:
     """Decorator that enters a builder under `name`; ConfigError where the name is taken."""
 
     def enter(build: Builder) -> Builder:
-        if name in DATASETS:
-            raise ConfigError(f"dataset '{name}' is registered already; choose another name")
-        DATASETS[name] = Entry(build, COMMON | frozenset(reads))
+        datasets.register(name)(Entry(build, COMMON | frozenset(reads)))
         return build
 
     return enter
@@ -38,9 +37,7 @@ def register(name: str, *, reads: tuple[str, ...]) -> Callable[[Builder], Builde
 
 def build_named(config: DataConfig) -> Splits:
     """The splits of a registered dataset; ConfigError for an unknown name or an option it would ignore."""
-    if config.dataset not in DATASETS:
-        raise ConfigError(unknown_name("dataset", config.dataset, DATASETS))
-    entry = DATASETS[config.dataset]
+    entry = datasets[config.dataset]
     for name, field in DataConfig.model_fields.items():
         if name not in entry.reads and getattr(config, name) != field.default:
             raise ConfigError(

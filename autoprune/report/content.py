@@ -126,7 +126,7 @@ def _frozen(stored: Any) -> list[dict[str, Any]] | None:
 
 
 def _profile(study: Study, artifacts: Artifacts) -> Profile | None:
-    """The profile stored last that fits this study; there are several where seeds or versions differ."""
+    """The profile stored last that fits this study; there are several where settings differ."""
     stored = [value for key, value in study.user_attrs.items() if key.startswith(f"{attr.SHARED}profile.")]
     batches = study.user_attrs[attr.IDENTITY].get("batch_removal")
     if not isinstance(batches, list) or not all(type(batch) is int for batch in batches):

@@ -16,10 +16,9 @@ from autoprune.components import create
 from autoprune.criteria import Criterion, criteria
 from autoprune.data.inputs import Inputs, leading
 from autoprune.data.labelled import Labelled
-from autoprune.data.types import check_types, type_hint
-from autoprune.errors import ConfigError, DataError
+from autoprune.data.types import check_types
+from autoprune.errors import ConfigError
 from autoprune.graph import ChannelGraph, CostModel, verified_graph
-from autoprune.graph.capture import first_line
 from autoprune.graph.groups import Kept
 from autoprune.graph.patterns import caps_of, check_patterns
 from autoprune.latency import Timer, Timing
@@ -29,12 +28,13 @@ from autoprune.progress import Progress, Silent
 from autoprune.reconstruction import Bench, Reconstruction, reconstructions
 from autoprune.searching.calibrating import Calibration, rechunked
 from autoprune.searching.continuing import compare_dense
-from autoprune.searching.evaluator import Evaluator, Metric, checked
-from autoprune.searching.front import Dense, Front, Point
+from autoprune.searching.dense import DenseNetwork, check_labels
+from autoprune.searching.evaluator import Evaluator
+from autoprune.searching.front import Front, Point
 from autoprune.searching.gradients import self_labelled, true_labelled
 from autoprune.searching.ladder import Ladder
 from autoprune.searching.learning import Learning
-from autoprune.searching.metrics import Accuracy, LabelledMetric, scale_of
+from autoprune.searching.metrics import scale_of
 from autoprune.searching.options import Options, Task
 from autoprune.searching.profile import Profile, make_profile
 from autoprune.searching.recovering import load_trained
@@ -68,7 +68,7 @@ class Engine:
         make_timing: Callable[[Inputs, int], Timing] = Timer,
     ) -> None:
         options.check_names()
-        _check_labels(options.strategy, task.metric)
+        check_labels(options.strategy, task.metric)
         self.task = replace(task, chunks=rechunked(task.chunks, task.model)).laid_out()
         self.options, self.progress = options, progress or Silent()
         self._make_timing = make_timing
@@ -122,6 +122,14 @@ class Engine:
 
     def _table(self) -> Table:
         return self.stopwatch.table(self.space)
+
+    @cached_property
+    def dense(self) -> DenseNetwork:
+        return DenseNetwork(
+            task=self.task,
+            cost=lambda: self.cost,
+            latency=(lambda: self.stopwatch.dense(self.space)) if self.options.timed else None,
+        )
 
     @cached_property
     def stopwatch(self) -> Stopwatch:
@@ -259,7 +267,7 @@ class Engine:
             self.storage,
             self.task.name,
             identity=identity,
-            dense=self._dense,
+            dense=self.dense.measure,
             dense_widths=self.graph.widths,
             versions=versions(),
             frozen=[{"name": f.name, "width": f.width, "reason": f.reason} for f in self.graph.frozen],
@@ -299,7 +307,7 @@ class Engine:
         self.sharing.active = True
         total = self.options.trials if trials is None else trials
         if 0 < len(finished(self.study)) < total:
-            compare_dense(self.study, self.task.metric, self._dense_accuracy)
+            compare_dense(self.study, self.task.metric, self.dense.accuracy)
         if self.options.timed and len(finished(self.study)) < total:
             self.stopwatch.check(self.space)
         Run(self, self.study).to(total, timeout, stop, run)
@@ -340,31 +348,6 @@ class Engine:
         attributes = self.study.get_trials(deepcopy=False)[number].user_attrs
         return load_trained(self.artifacts, self.task.model, self.graph, number, attributes)
 
-    def _dense(self) -> Dense:
-        cost, latency = self.cost, self.stopwatch.dense(self.space) if self.options.timed else None
-        return Dense(
-            macs=cost.dense_macs,
-            params=cost.dense_params,
-            bytes=cost.dense_bytes,
-            accuracy=self._dense_accuracy(),
-            latency_ms=None if latency is None else latency.ms,
-            latency_spread_ms=None if latency is None else latency.spread_ms,
-        )
-
-    def _dense_accuracy(self) -> float:
-        metric = self.task.metric
-        try:
-            return checked(metric(self.task.model))
-        except RuntimeError as error:
-            # An error within a function of the user's is the user's to see as it is.
-            if not isinstance(metric, LabelledMetric):
-                raise
-            raise DataError(
-                f"the network must run on the validation inputs, got {type(error).__name__}: "
-                f"{first_line(error)}; they need the shape and type of the calibration inputs."
-                f"{type_hint(self.task.model, metric.inputs[0])}"
-            ) from error
-
     def _labelled(self, images: int) -> Sequence[Labelled]:
         if self.task.training is not None:
             return true_labelled(self.task.training, images, self.task.device)
@@ -373,12 +356,3 @@ class Engine:
     def _finished(self, number: int) -> tuple[nn.Module, Kept]:
         point = next(point for point in self.front().trials if point.trial == number)
         return point.build(), dict(point.kept.items())
-
-
-def _check_labels(strategy: str, metric: Metric) -> None:
-    if strategies[strategy].needs_labels and not isinstance(metric, Accuracy):
-        raise ConfigError(
-            f"strategy '{strategy}' needs classes, for the gradients of its loss, but the metric is "
-            f"'{scale_of(metric).name}'; pass a labelled validation loader that is judged by accuracy, or "
-            "choose another strategy."
-        )

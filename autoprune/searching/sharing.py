@@ -131,7 +131,7 @@ class Sharing:
         return True
 
     def _key(self, wanted: Shared[Any]) -> str:
-        """Attribute of the reference; workers with another seed or version have another."""
+        """Attribute of the reference; a search with other settings has another."""
         identity = self._study().user_attrs[attr.IDENTITY]
         text = json.dumps({"identity": identity, "format": FORMAT, **wanted.depends}, sort_keys=True)
         return f"{attr.SHARED}{wanted.name}.{hashlib.sha256(text.encode()).hexdigest()[:DIGITS]}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autoprune.errors import BudgetError, ConfigError, ModelError
+from autoprune.errors import BudgetError, ConfigError, ModelError, unknown_name
 
 if TYPE_CHECKING:
     # PyTorch takes seconds to import, and who reads a stored study needs none of it.
@@ -159,7 +159,7 @@ def absolute_bounds(cost: CostModel, budget: Mapping[str, float | int]) -> dict[
     dense = {"macs": cost.dense_macs, "params": cost.dense_params, "bytes": cost.dense_bytes}
     for name, value in budget.items():
         if name not in (*dense, LATENCY):
-            raise ConfigError(f"unknown budget '{name}'. Known: {', '.join([*dense, LATENCY])}.")
+            raise ConfigError(unknown_name("budget", name, [*dense, LATENCY]))
         if not (math.isfinite(value) and value > 0):
             raise ConfigError(f"budget {name} must be a positive number, got {value}.")
     return {

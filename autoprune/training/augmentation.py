@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from autoprune.errors import ConfigError
+from autoprune.errors import ConfigError, unknown_name
 from autoprune.importing import import_function
 
 Augment = Callable[[Tensor], Tensor]
@@ -27,8 +27,7 @@ def make_augmentation(name: str) -> Augment:
     if ":" in name:
         return per_image(import_function(name, "augmentation", ConfigError)())
     if name not in AUGMENTATIONS:
-        known = ", ".join(AUGMENTATIONS)
-        raise ConfigError(f"unknown augmentation '{name}'. Known: {known}, or 'package.module:function'.")
+        raise ConfigError(f"{unknown_name('augmentation', name, AUGMENTATIONS)} Or package.module:function.")
     return AUGMENTATIONS[name]
 
 

@@ -15,7 +15,7 @@ import autoprune.data as data
 from autoprune.config import DataConfig
 from autoprune.data import Splits, data_fingerprint, load_splits, register
 from autoprune.data.pixels import Pixels
-from autoprune.data.registry import DATASETS
+from autoprune.data.registry import datasets
 from autoprune.data.splits import held_out_indices, random_order, stratified_order
 from autoprune.errors import ConfigError, DataError
 
@@ -58,7 +58,7 @@ def rows(images: Tensor) -> set[bytes]:
 def test_exported_names() -> None:
     functions = {"as_batches", "check_images", "concatenate", "data_fingerprint", "load_splits", "loader"}
     assert set(data.__all__) == functions | {"Inputs", "Splits", "register"}
-    assert set(DATASETS) == {"digits", "mnist", "cifar10", "cifar100", "imagefolder"}
+    assert set(datasets) == {"digits", "mnist", "cifar10", "cifar100", "imagefolder"}
 
 
 def test_digits_are_divided_without_overlap_and_stratified() -> None:
