@@ -276,6 +276,7 @@ def _in_eval_mode(evaluate: Callable[[nn.Module], float]) -> Callable[[nn.Module
     not reach the one that candidates are made of."""
 
     @wraps(evaluate)
+    @torch.no_grad()
     def judge(network: nn.Module) -> float:
         return evaluate(copy.deepcopy(network).eval())
 

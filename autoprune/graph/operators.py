@@ -21,11 +21,12 @@ from autoprune.graph.operators_norms import NORMS
 from autoprune.graph.operators_products import PRODUCTS
 from autoprune.graph.operators_sequences import SEQUENCES
 from autoprune.graph.operators_space import FOREIGN, SPACE
+from autoprune.graph.operators_spectra import SPECTRA
 from autoprune.graph.trace import Trace, Value
 
 RULES: Mapping[str, Rule] = FOREIGN | {
     f"aten.{name}": rule
-    for table in (LAYERS, NORMS, SEQUENCES, MOVEMENT, BLOCKS, SPACE, PRODUCTS, ELEMENTWISE)
+    for table in (LAYERS, NORMS, SEQUENCES, MOVEMENT, BLOCKS, SPACE, SPECTRA, PRODUCTS, ELEMENTWISE)
     for name, rule in table.items()
 }
 

@@ -104,7 +104,7 @@ def test_options_a_dataset_would_ignore_are_refused() -> None:
 
 
 def test_the_table_refuses_duplicates_and_unknown_names() -> None:
-    with pytest.raises(ConfigError, match="registered already"):
+    with pytest.raises(ConfigError, match="registered twice"):
         register("digits", reads=())(whole)
     with pytest.raises(ConfigError, match="did you mean 'cifar10'"):
         load_splits(DataConfig(dataset="cifar-10"))

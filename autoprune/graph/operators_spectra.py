@@ -1,0 +1,49 @@
+"""Rules for Fourier transforms and complex numbers: channel by channel, unless they run over channels."""
+
+from __future__ import annotations
+
+from autoprune.graph.call import Call, Rule, names
+from autoprune.graph.operators_elementwise import elementwise
+from autoprune.graph.operators_space import over
+from autoprune.graph.trace import One, Value
+
+
+def _transformed_dims(call: Call, labels: One) -> list[int]:
+    """`dim`; where it is left out the last one or two, or as many as `s` has sizes, or all."""
+    dims, sizes = call.arg("dim"), call.arg("s")
+    if isinstance(dims, int):
+        return [dims]
+    if dims:
+        return list(dims)
+    if call.operator.endswith("n"):
+        return list(range(-len(sizes or range(labels.ndim)), 0))
+    return [-2, -1] if call.operator.endswith("2") else [-1]
+
+
+def _shifted_dims(call: Call, labels: One) -> list[int]:
+    dims = call.arg("dim")
+    return [dims] if isinstance(dims, int) else list(dims or range(labels.ndim))
+
+
+def to_complex(call: Call) -> Value:
+    """view_as_complex: the last dimension holds real and imaginary part."""
+    whole = call.whole(call.raw("self"), [-1])
+    return call.give_up("joins channels") if whole is None else call.spread(whole.expanded().select(-1, 0))
+
+
+def to_real(call: Call) -> Value:
+    """view_as_real: real and imaginary part of a channel side by side in a dimension of their own."""
+    return call.spread(call.raw("self").expanded().unsqueeze(-1).expand(call.shape))
+
+
+_TRANSFORMS = [
+    f"fft_{kind}{size}" for kind in names("fft ifft rfft irfft hfft ihfft") for size in ("", "2", "n")
+]
+
+SPECTRA: dict[str, Rule] = {
+    **dict.fromkeys(_TRANSFORMS, over(_transformed_dims)),
+    **dict.fromkeys(names("fft_fftshift fft_ifftshift"), over(_shifted_dims)),
+    **dict.fromkeys(names("real imag conj _conj resolve_conj resolve_neg complex polar"), elementwise),
+    "view_as_complex": to_complex,
+    "view_as_real": to_real,
+}
