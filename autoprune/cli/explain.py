@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.choosing import Bounds, By, Ranking, choose, option
+from autoprune.cli.choosing import By, Ranking, choose, requests
 from autoprune.cli.options import Device, Json, LatencyMs, Macs, Params, Quiet, Storage, Study, read_study
 from autoprune.cli.output import percent, print_json, print_tables, printable, working
 from autoprune.cli.progress import make_progress
-from autoprune.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,8 +57,7 @@ def explain(
 
     config = read_study(study, storage=storage)
     given = {"macs": macs, "params": params, "latency_ms": latency_ms}
-    bounds = {name: value for name, value in given.items() if value is not None}
-    check_request(bounds, trial)
+    (bounds,) = requests({name: None if v is None else [v] for name, v in given.items()}, trial).values()
     content = read_content(config.storage, config.name, open_artifacts(config.artifacts, config.storage))
     point = choose(content.front, bounds, trial, by)
     cost = None
@@ -75,13 +73,6 @@ def explain(
         print_json(found.to_json())
     else:
         print_tables(explained_table(found, content.front.metric))
-
-
-def check_request(bounds: Bounds, trial: int | None) -> None:
-    if not bounds and trial is None:
-        raise ConfigError("explain needs --trial N or a budget such as --macs 0.5.")
-    if bounds and trial is not None:
-        raise ConfigError(f"--trial names one network; leave out {', '.join(map(option, bounds))}.")
 
 
 def explained_table(found: Explanation, metric: MetricScale) -> Table:

@@ -11,14 +11,13 @@ from rich.text import Text
 
 from autoprune.cli.output import printable
 from autoprune.config import mask_url
+from autoprune.errors import listed
 from autoprune.searching.front import Dense, Front, Point
 from autoprune.searching.metric_scale import MetricScale
 from autoprune.searching.overview import Overview
 
 if TYPE_CHECKING:
     from autoprune.survey import Survey
-
-SHOWN = 3
 
 
 WIDE = 110
@@ -138,7 +137,7 @@ def groups_table(survey: Survey) -> Table:
     for name in ("group", "width", "producers", "consumers", "members"):
         table.add_column(name, justify="right" if name in ("width", "members") else "left", overflow="fold")
     for group in survey.graph.groups:
-        modules = [Text(_listed(owners(group, role))) for role in (Role.PRODUCER, Role.CONSUMER)]
+        modules = [Text(listed(owners(group, role))) for role in (Role.PRODUCER, Role.CONSUMER)]
         table.add_row(Text(group.name), f"{group.width:,}", *modules, str(len(group.members)))
     return table
 
@@ -165,8 +164,3 @@ def _table(title: str, caption: str | None) -> Table:
     return Table(
         title=Text(title), caption=None if caption is None else Text(caption), caption_justify="left"
     )
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

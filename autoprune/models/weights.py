@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from autoprune.errors import ModelError
+from autoprune.errors import ModelError, listed
 from autoprune.models.checking import check_finite
 from autoprune.tensors import is_plain
 
@@ -23,7 +23,6 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "_orig_mod.")
 # Counters and code-defined state that many published files leave out; eval mode does not read them.
 OPTIONAL = ("num_batches_tracked", "_extra_state")
-SHOWN = 5
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
@@ -99,11 +98,11 @@ def _unwrapped(content: Any, path: Path) -> State:
     odd = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     odd = [name for name in odd if not name.endswith(OPTIONAL)]
     if odd:
-        raise ModelError(f"weights file '{path}' must hold only tensors, but not: {_listed(odd)}")
+        raise ModelError(f"weights file '{path}' must hold only tensors, but not: {listed(odd, 5)}")
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     hollow = [name for name, value in tensors.items() if not is_plain(value)]
     if hollow:
-        raise ModelError(f"weights file '{path}' must hold dense tensors, but not: {_listed(hollow)}")
+        raise ModelError(f"weights file '{path}' must hold dense tensors, but not: {listed(hollow, 5)}")
     return tensors
 
 
@@ -127,7 +126,7 @@ def _check_fit(wanted: Mapping[str, Any], state: State, source: str) -> None:
         if name in state and _kind(value) != _kind(state[name])
     ]
     found = {"missing": missing, "unexpected": unexpected, "of the wrong shape or type": wrong}
-    problems = [f"{len(names)} {what}: {_listed(names)}" for what, names in found.items() if names]
+    problems = [f"{len(names)} {what}: {listed(names, 5)}" for what, names in found.items() if names]
     if problems:
         raise ModelError(f"weights '{source}' do not fit the model; {'; '.join(problems)}")
 
@@ -135,8 +134,3 @@ def _check_fit(wanted: Mapping[str, Any], state: State, source: str) -> None:
 def _kind(value: Tensor) -> str:
     # float16 into float32 is a fair copy; integers (a quantised file) into floats are not.
     return f"{'float' if value.is_floating_point() else 'other'}{list(value.shape)}"
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

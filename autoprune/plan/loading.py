@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from autoprune.errors import PlanError, unknown_name
+from autoprune.errors import PlanError, listed, unknown_name
 from autoprune.graph.capture import aliases, named_state
 from autoprune.graph.geometry import update_attributes
 from autoprune.graph.remembered import remembered, set_head_sizes
@@ -20,7 +20,6 @@ from autoprune.plan.record import Plan, class_name
 from autoprune.plan.saving import read_plan, read_weights
 
 Shapes = dict[str, tuple[int, ...]]
-SHOWN = 3
 
 
 def load(model: nn.Module, folder: str | Path) -> nn.Module:
@@ -108,17 +107,13 @@ def _check_weights(
         "unexpected": [name for name in weights if name not in state],
         "of the wrong type or size": wrong,
     }
-    problems = [f"{len(names)} {what}: {_listed(names)}" for what, names in found.items() if names]
+    problems = [f"{len(names)} {what}: {listed(names)}" for what, names in found.items() if names]
     if problems:
         raise PlanError(f"the saved weights of a {plan.model} do not fit the model; {'; '.join(problems)}.")
 
 
 def _kind(dtype: torch.dtype, shape: Iterable[int]) -> str:
     return f"{str(dtype).removeprefix('torch.')}{list(shape)}"
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
 def _sliced(plan: Plan, name: str, tensor: Tensor) -> Tensor:
