@@ -193,8 +193,11 @@ def _spelled(shapes: Sequence[Sequence[int]]) -> str:
 
 
 def most_inputs(model: nn.Module) -> float:
-    """How many positional inputs the model's forward takes; infinite where any number."""
-    kinds = [parameter.kind for parameter in inspect.signature(model.forward).parameters.values()]
+    """How many positional inputs the model's forward takes; infinite where any number, or nobody says."""
+    try:
+        kinds = [parameter.kind for parameter in inspect.signature(model.forward).parameters.values()]
+    except (TypeError, ValueError):
+        return math.inf
     if Parameter.VAR_POSITIONAL in kinds:
         return math.inf
     return sum(kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD) for kind in kinds)

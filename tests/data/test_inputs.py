@@ -199,3 +199,9 @@ def test_labels_are_what_a_network_does_not_take(model: nn.Module, batch: Any, c
     assert len(Inputs.of(batch, most_inputs(model)).tensors) == count
     (read,) = as_batches([batch], 4, most_inputs(model))
     assert len(read.tensors) == count
+
+
+def test_a_forward_without_a_signature_takes_what_is_given() -> None:
+    model = nn.Identity()
+    model.forward = dict  # type: ignore[assignment]
+    assert len(Inputs.of([X, MASKS], most_inputs(model)).tensors) == 2
