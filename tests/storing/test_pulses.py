@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 
 from optuna import Study
@@ -30,10 +31,15 @@ def test_pulses_go_on_while_the_trial_runs(study: Study) -> None:
 
 
 def test_a_trial_that_ends_meanwhile_ends_the_thread(study: Study) -> None:
-    trial = study.ask()
+    trial, before = study.ask(), set(threading.enumerate())
+    end = time.monotonic() + 20
     with pulse(study._storage, trial._trial_id, interval=0.01):
+        beating = set(threading.enumerate()) - before
+        assert bool(beating) == has_pulses(study._storage)
         study.tell(trial, [1.0, 1.0])
-        time.sleep(0.05)
+        while any(thread.is_alive() for thread in beating) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert not any(thread.is_alive() for thread in beating)
 
 
 def test_sqlite_has_one_process_and_no_pulses() -> None:
