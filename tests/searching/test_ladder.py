@@ -20,7 +20,7 @@ from autoprune.searching.engine import Engine
 from autoprune.searching.ladder import RUNG_IMAGES
 from autoprune.searching.metrics import Accuracy
 from autoprune.searching.strategies.base import ADDITIVE, LOSS_ON_FEW, ON_FEW, OnFew, spread_out
-from autoprune.searching.strategies.knapsack import IN_LINE_SD
+from autoprune.searching.strategies.knapsack_sampler import IN_LINE_SD
 from autoprune.searching.study import finished
 
 MakeEngine = Callable[..., Engine]
