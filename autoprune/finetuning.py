@@ -17,6 +17,7 @@ from autoprune.plan import check_output, load, read_plan, save_plan
 from autoprune.plan.record import FineTuning, Plan
 from autoprune.progress import Progress, Silent
 from autoprune.searching.metric_scale import MetricScale
+from autoprune.searching.metrics import check_classifier
 from autoprune.training import Epoch, EpochEnd, TrainingData, TrainingResult, fine_tune
 from autoprune.versions import versions
 
@@ -88,6 +89,7 @@ def fine_tune_saved(
     Raises PlanError, DataError, ConfigError or TrainingError.
     """
     check_place(out, resume=resume, force=force)
+    check_classifier(session.engine.task.metric)
     plan, settings = read_plan(plan_folder), session.config.training
     seed = session.config.search.seed if seed is None else seed
     data = training_data(session)

@@ -10,6 +10,7 @@ import optuna
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 import autoprune
 from autoprune.cli.tables import front_table, studies_table
@@ -20,6 +21,7 @@ from autoprune.report.content import read_content
 from autoprune.report.further_figures import volume_by_trial
 from autoprune.searching import attributes as attr
 from autoprune.searching.metric_scale import ACCURACY
+from autoprune.searching.metrics import check_classifier, metrics
 from autoprune.searching.overview import overview
 from autoprune.searching.study import read_front, stored_study
 
@@ -121,3 +123,23 @@ def test_what_does_not_fit_is_refused_before_long_work(tmp_path: Path) -> None:
         search(tmp_path / "s.journal", metric="accuracy")
     with pytest.raises(ConfigError, match="the metric is 'r2'"):
         search(tmp_path / "s.journal", strategy="rate-derivation")
+
+
+@pytest.mark.parametrize("changes", [{"recovery": "fine-tune"}, {"criterion": "history"}])
+def test_networks_of_other_tasks_are_not_trained_as_classifiers(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    training = TensorDataset(X, targets())
+    with pytest.raises(ConfigError, match="train classifiers, got networks judged by 'r2'"):
+        search(tmp_path / "s.journal", training=training, training_options={"distillation": 1.0}, **changes)
+
+
+@pytest.mark.parametrize("name", list(metrics))
+def test_every_metric_says_whether_it_judges_classifiers(name: str) -> None:
+    metric = metrics[name].__new__(metrics[name])
+    if name == "accuracy":
+        check_classifier(metric)
+    else:
+        with pytest.raises(ConfigError, match=f"judged by '{metric.scale.name}'"):
+            check_classifier(metric)
+    check_classifier(lambda network: 1.0)

@@ -14,6 +14,7 @@ from autoprune.errors import DataError
 from autoprune.graph import ChannelGraph
 from autoprune.graph.groups import Kept
 from autoprune.progress import Progress
+from autoprune.searching.metrics import check_classifier
 from autoprune.searching.options import Options, Task
 from autoprune.searching.recovering import Recoverer, study_history
 from autoprune.storing.artifacts import Artifacts
@@ -42,6 +43,7 @@ class Learning:
         if self.options.trains or self.options.needs_history:
             self.artifacts.check()
         if self.options.trains or records:
+            check_classifier(self.task.metric)
             _ = self._data()
         if self.task.history is not None:
             self.task.history.check(self.task.model, self.graph, "the history of [model]")

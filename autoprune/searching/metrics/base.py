@@ -6,7 +6,7 @@ import copy
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from autoprune.components import Component
 from autoprune.data.inputs import Inputs, concatenate, fast_batches
 from autoprune.data.labelled import Labelled, labelled_pair
 from autoprune.data.splits import random_order
-from autoprune.errors import DataError
+from autoprune.errors import ConfigError, DataError
 from autoprune.layout import layout_for
 from autoprune.registry import Registry
 from autoprune.searching.metric_scale import MetricScale
@@ -31,6 +31,8 @@ class LabelledMetric(Component, ABC):
     """
 
     scale: MetricScale
+    of_classifiers: ClassVar[bool] = True
+    """Whether networks that it judges may be trained as classifiers, by cross-entropy and distillation."""
 
     def __init__(self, loader: Iterable[Any], device: torch.device) -> None:
         whole = [self._labelled(batch, device) for batch in loader]
@@ -128,6 +130,15 @@ class LabelledMetric(Component, ABC):
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 raise DataError("validation images must be finite, got NaN or infinity; clean them first.")
         return inputs, labels
+
+
+def check_classifier(metric: object) -> None:
+    """ConfigError where a network that is judged so cannot be trained here: before long work."""
+    if isinstance(metric, LabelledMetric) and not metric.of_classifiers:
+        raise ConfigError(
+            f"fine-tuning and recoveries train classifiers, got networks judged by '{metric.scale.name}'; "
+            "leave them out, and train a built network in your own loop."
+        )
 
 
 def main_output(output: Any, what: str) -> Tensor:

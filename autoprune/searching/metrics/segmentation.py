@@ -25,6 +25,8 @@ NEEDED = "a metric of pixels needs outputs of shape (batch, classes, height, wid
 class PerPixel(LabelledMetric):
     """What metrics of pixels share: the confusion matrix (classes, classes), true class by row."""
 
+    of_classifiers = False
+
     def check_labels(self, labels: Tensor, images: int) -> None:
         whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
         if labels.dim() != 3 or len(labels) != images or not whole:
