@@ -53,6 +53,8 @@ MIXED: dict[str, Callable[[Tensor], Tensor]] = {
     "over channels": lambda x: fft.fft(x, dim=1).real,
     "all dimensions": lambda x: fft.fftn(x).abs(),
     "shift of all": lambda x: fft.fftshift(x),
+    "the last two": lambda x: fft.fft2(x.flatten(2)).real.unflatten(2, (8, 8)),
+    "the last two by default": lambda x: torch.ops.aten.fft_fft2(x.flatten(2)).real.unflatten(2, (8, 8)),
     "channels as parts": lambda x: (
         torch.view_as_real(torch.view_as_complex(x.movedim(1, -1).unflatten(-1, (4, 2)).contiguous()))
         .flatten(-2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -190,6 +191,23 @@ def test_it_gives_the_block_and_not_the_channels_inside() -> None:
     networks = [restored(bench, kept, method) for method in ("sequential", "joint")]
     errors = [relative_error(network, bench.model, images) for network in networks]
     assert errors[1] < 0.95 * errors[0]
+
+
+def test_of_all_that_the_solver_tries_the_nearest_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, kept, _ = inner_candidate()
+
+    def lost(solver: torch.optim.LBFGS, closure: Callable[[], Tensor]) -> Tensor:
+        first = closure()
+        for group in solver.param_groups:
+            for leaf in group["params"]:
+                leaf.add_(10.0)
+        closure()
+        return first
+
+    monkeypatch.setattr(torch.optim.LBFGS, "step", lost)
+    found, start = restored(bench, kept, "joint"), restored(bench, kept, "sequential")
+    for name, value in start.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], value, rtol=1e-5, atol=1e-6)
 
 
 def test_more_steps_come_nearer() -> None:

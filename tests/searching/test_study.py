@@ -376,6 +376,12 @@ def test_a_candidate_that_cannot_be_measured_is_left_out(
     assert len(set(tried)) == len(tried)
 
 
+def test_candidates_in_a_row_end_a_search_and_no_others(make_engine: MakeEngine) -> None:
+    engine = make_engine(trials=8)
+    failing(engine, 2, 5, 8, 11, 14)
+    assert len(engine.search().trials) == 8 and len(broken(engine.study)) >= 3
+
+
 def test_many_candidates_that_cannot_be_measured_end_a_search(
     make_engine: MakeEngine, tmp_path: Path
 ) -> None:
