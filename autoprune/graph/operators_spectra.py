@@ -9,15 +9,11 @@ from autoprune.graph.trace import One, Value
 
 
 def _transformed_dims(call: Call, labels: One) -> list[int]:
-    """`dim`; where it is left out the last one or two, or as many as `s` has sizes, or all."""
+    """`dim`; where it is None (over n dimensions) as many of the last as `s` has sizes, or all."""
     dims, sizes = call.arg("dim"), call.arg("s")
     if isinstance(dims, int):
         return [dims]
-    if dims:
-        return list(dims)
-    if call.operator.endswith("n"):
-        return list(range(-len(sizes or range(labels.ndim)), 0))
-    return [-2, -1] if call.operator.endswith("2") else [-1]
+    return list(dims or range(-len(sizes or range(labels.ndim)), 0))
 
 
 def _shifted_dims(call: Call, labels: One) -> list[int]:

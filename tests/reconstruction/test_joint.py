@@ -195,19 +195,18 @@ def test_it_gives_the_block_and_not_the_channels_inside() -> None:
 
 def test_of_all_that_the_solver_tries_the_nearest_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     bench, kept, _ = inner_candidate()
+    wanted, solve = restored(bench, kept, "joint"), torch.optim.LBFGS.step
 
-    def lost(solver: torch.optim.LBFGS, closure: Callable[[], Tensor]) -> Tensor:
-        first = closure()
-        for group in solver.param_groups:
-            for leaf in group["params"]:
-                leaf.add_(10.0)
+    def gets_lost(solver: torch.optim.LBFGS, closure: Callable[[], Tensor]) -> None:
+        solve(solver, closure)
+        for leaf in solver.param_groups[0]["params"]:
+            leaf.add_(10.0)
         closure()
-        return first
 
-    monkeypatch.setattr(torch.optim.LBFGS, "step", lost)
-    found, start = restored(bench, kept, "joint"), restored(bench, kept, "sequential")
-    for name, value in start.state_dict().items():
-        torch.testing.assert_close(found.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+    monkeypatch.setattr(torch.optim.LBFGS, "step", gets_lost)
+    found = restored(bench, kept, "joint").state_dict()
+    for name, value in wanted.state_dict().items():
+        torch.testing.assert_close(found[name], value)
 
 
 def test_more_steps_come_nearer() -> None:
