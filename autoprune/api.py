@@ -278,11 +278,18 @@ def _in_eval_mode(evaluate: Callable[[nn.Module], float]) -> Callable[[nn.Module
     @wraps(evaluate)
     @torch.no_grad()
     def judge(network: nn.Module) -> float:
-        return evaluate(copy.deepcopy(network).eval())
+        return evaluate(copy.deepcopy(network, _of_passes(network)).eval())
 
     # A callable object has no name of its own to wrap.
     judge.__name__ = name_of(evaluate)
     return judge
+
+
+def _of_passes(network: nn.Module) -> dict[int, Tensor]:
+    """Tensors that a training pass left in attributes, by identity, as copies that `deepcopy` can use: it
+    refuses what belongs to a graph of gradients."""
+    kept = [value for module in network.modules() for value in vars(module).values()]
+    return {id(x): x.detach().clone() for x in kept if isinstance(x, Tensor) and not x.is_leaf}
 
 
 def _device(model: nn.Module, device: str | torch.device | None) -> torch.device:

@@ -495,3 +495,24 @@ def test_inputs_of_one_number_each() -> None:
         model, calibration=column, validation=[(column, column**2)], metric="r2", trials=2
     )
     assert len(front.trials) == 2
+
+
+class Remembering(nn.Module):
+    """Keeps what it computed, as networks whose features others read do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.features = SMALL.model(), None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.features = self.body(x)
+        return self.features
+
+
+def test_a_trained_network_that_keeps_what_it_computed_is_judged() -> None:
+    training = TensorDataset(IMAGES, SMALL.model()(IMAGES).argmax(1))
+    how = {"recovery": "fine-tune", "training": training, "training_options": {"epochs": 1}}
+    front = search(
+        model=Remembering(), evaluate=lambda network: -float(network(UNSEEN).var()), trials=1, **how
+    )
+    assert len(front.trials) == 1

@@ -46,7 +46,7 @@ class Moments:
         first, target = torch.matmul(inputs, ones).double(), torch.matmul(y, ones).double()
         on_cpu = inputs.device.type == "cpu"
         second, cross = _products(inputs, y) if on_cpu else _shifted(inputs, y, first, target)
-        if on_cpu and _far_off(second, first, inputs.shape[-1]):
+        if on_cpu and (_far_off(inputs, first) or _far_off(y, target)):
             second, cross = _shifted(inputs, y, first, target)
         return cls(second, first, inputs.shape[-1], cross, target)
 
@@ -100,10 +100,12 @@ def _products(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         return _square(x).double(), torch.matmul(x, y.mT).double()
 
 
-def _far_off(second: Tensor, first: Tensor, count: int) -> bool:
-    """Whether some row hardly varies about its mean; on a GPU nobody asks, for it would have to answer."""
-    power = second.diagonal(dim1=-2, dim2=-1) / max(count, 1)
-    square = (first / max(count, 1)).square()
+def _far_off(x: Tensor, first: Tensor) -> bool:
+    """Whether some row, whose sum is in `first`, hardly varies about its mean. On a GPU nobody asks, for it
+    would have to answer."""
+    count = max(x.shape[-1], 1)
+    power = torch.linalg.vector_norm(x, dim=-1).double().square() / count
+    square = (first / count).square()
     return bool((square > _FAR * (power - square)).logical_and(square > 0).any())
 
 

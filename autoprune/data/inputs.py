@@ -194,6 +194,9 @@ def _spelled(shapes: Sequence[Sequence[int]]) -> str:
 
 def most_inputs(model: nn.Module) -> float:
     """How many positional inputs the model's forward takes; infinite where any number, or nobody says."""
+    if model._forward_pre_hooks:
+        # These may make few of many.
+        return math.inf
     try:
         kinds = [parameter.kind for parameter in inspect.signature(model.forward).parameters.values()]
     except (TypeError, ValueError):
@@ -206,9 +209,11 @@ def most_inputs(model: nn.Module) -> float:
 def _is_labelled(batch: Sequence[Any]) -> bool:
     if len(batch) != 2:
         return False
+    if not isinstance(batch[1], Tensor):
+        return False
     if isinstance(batch[0], Mapping | list | tuple):
         return True
-    if not isinstance(batch[1], Tensor) or batch[1].ndim != 1:
+    if batch[1].ndim != 1:
         return False
     integer = not (batch[1].is_floating_point() or batch[1].is_complex() or batch[1].dtype == torch.bool)
     return integer and Inputs.of(batch[0]).size == len(batch[1])

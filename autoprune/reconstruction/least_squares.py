@@ -19,7 +19,7 @@ from autoprune.linear_algebra import Factored
 class Solution:
     """New weight (groups, out per group, n) of one layer and the constant (groups, out) to add, if any.
 
-    `damping`, a scalar, was added to the diagonal, in units of the second moment.
+    `damping` (groups, 1, 1) was added to the diagonals, in units of the second moment.
     """
 
     weight: Tensor

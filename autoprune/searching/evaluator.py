@@ -130,7 +130,9 @@ class Evaluator:
             return self.output_error(network), None
         accuracy, error = self._judge(network)
         # A broken candidate ranks last and ends no search.
-        return error, 1.0 - checked(accuracy) if math.isfinite(error) else None
+        if not (math.isfinite(error) and math.isfinite(accuracy)):
+            return math.inf, None
+        return error, 1.0 - accuracy
 
     def _judge(self, network: nn.Module) -> tuple[float, float]:
         """Metric and output error; one pass serves both where the metric runs over the same images."""

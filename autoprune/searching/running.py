@@ -42,8 +42,9 @@ from autoprune.versions import versions
 
 _PAUSE = 0.3
 """Seconds between two looks at what other workers do."""
-_MOST_BROKEN = 3
-"""Candidates in a row that cannot be measured: one has itself to blame, so many the network or the data."""
+_MOST_BROKEN = 2
+"""Candidates that cannot be measured for each one that can, and at the start, before they end a search: one
+has itself to blame, so many the network or the data."""
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +94,6 @@ class Run:
         self.engine, self.study = engine, study
         self._parameters = distributions(engine.space, engine.options.batch_removal)
         self._sweeper = Sweeper(study, self._parameters.keys(), carry=(attr.TRIED,))
-        self._broken = 0
 
     def to(
         self, total: int, timeout: float | None, stop: Callable[[], bool] = never, run: str | None = None
@@ -110,6 +110,8 @@ class Run:
                 return
             self.start()
             self._work(worker, total, lambda: stop() or requests.asked() or _late(end))
+        if broken(self.study) and not finished(self.study) and self._complete(total):
+            raise DataError("no candidate can be measured; look at the network and the metric.")
 
     def start(self) -> None:
         """Queue the candidates that the study starts with, unless they have been."""
@@ -166,34 +168,42 @@ class Run:
             with pulse(self.study._storage, trial_id):
                 self._propose(trial)
                 self._evaluate(trial)
-            self._broken = 0
         except UpdateFinishedTrialError:
-            _log.warning("trial %d was held dead and is repeated by another worker", trial.number)
+            _warn_of_repetition(trial)
         except NotFinite as error:
             self._give_up(trial, error)
         except StudyError:
             # The storage itself may be the trouble; the next sweep finds the trial.
             raise
         except Exception as error:
-            trial.set_user_attr(ERROR, f"{type(error).__name__}: {error}"[:500])
-            self.study.tell(trial, state=TrialState.FAIL)
+            self._fail(trial, ERROR, f"{type(error).__name__}: {error}"[:500])
             if isinstance(error, DataError):
                 raise DataError(f"trial {trial.number}: {error}") from error
             raise
         return True
 
     def _give_up(self, trial: Trial, error: NotFinite) -> None:
-        """Of a candidate that cannot be measured; DataError where it is one of many."""
-        trial.set_user_attr(BROKEN, str(error))
-        self.study.tell(trial, state=TrialState.FAIL)
-        self._broken += 1
-        if self._broken < _MOST_BROKEN:
-            _log.warning("trial %d cannot be measured and is left out: %s", trial.number, error)
-            return
-        raise DataError(
-            f"trial {trial.number} and the {_MOST_BROKEN - 1} before it cannot be measured: {error} "
-            "Look at the network and the metric, or ask for less pruning."
-        ) from error
+        """Of a candidate that cannot be measured; DataError where nothing follows it, or too many are so."""
+        self._fail(trial, BROKEN, str(error))
+        lost, measured = len(broken(self.study)), len(finished(self.study))
+        if self.engine.strategy.one_at_a_time:
+            raise DataError(
+                f"trial {trial.number} cannot be measured: {error} The strategy goes on from the candidate "
+                "before and so ends here; look at the network and the metric, or ask for less pruning."
+            ) from error
+        if lost > _MOST_BROKEN * (measured + 1):
+            raise DataError(
+                f"{lost} of {lost + measured} candidates cannot be measured, trial {trial.number} the last: "
+                f"{error} Look at the network and the metric, or ask for less pruning."
+            ) from error
+        _log.warning("trial %d cannot be measured and is left out: %s", trial.number, error)
+
+    def _fail(self, trial: Trial, mark: str, why: str) -> None:
+        try:
+            trial.set_user_attr(mark, why)
+            self.study.tell(trial, state=TrialState.FAIL)
+        except UpdateFinishedTrialError:
+            _warn_of_repetition(trial)
 
     def _propose(self, trial: Trial) -> None:
         """Parameters from the queue or the sampler. What was considered beside them is stored first: a
@@ -255,6 +265,10 @@ class Run:
         trained, record = self.engine.learning.recoverer.recover(trial, kept, start)
         measured = self.engine.evaluator.measure_trained(trained.network, trained.kept, joins)
         return trained.kept, measured, record
+
+
+def _warn_of_repetition(trial: Trial) -> None:
+    _log.warning("trial %d was held dead and is repeated by another worker", trial.number)
 
 
 def show_finished(study: Study, stage: Stage, shown: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +20,7 @@ from autoprune.graph.groups import Kept
 from autoprune.progress import Progress
 from autoprune.reconstruction.base import Bench
 from autoprune.searching import attributes as attr
-from autoprune.searching.evaluator import Evaluator, Metric, checked
+from autoprune.searching.evaluator import Evaluator, Metric, NotFinite, checked
 from autoprune.searching.gradients import measure_gradients, rebatched
 from autoprune.searching.metrics import Accuracy, LabelledMetric, scale_of
 from autoprune.searching.outputs import OutputError
@@ -122,4 +123,11 @@ class BenchWorkshop:
         if measure == "last-layer-error":
             return OutputError(self.bench.model, self.probe(images))
         metric = self.metric.first(images) if isinstance(self.metric, LabelledMetric) else self.metric
-        return lambda network: 1.0 - checked(metric(network))
+
+        def lost(network: nn.Module) -> float:
+            try:
+                return 1.0 - checked(metric(network))
+            except NotFinite:
+                return math.inf
+
+        return lost

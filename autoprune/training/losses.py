@@ -12,6 +12,9 @@ from torch import Tensor
 
 from autoprune.errors import DataError
 
+IGNORED = -100
+"""Label of images that nobody asks about, by torch's custom."""
+
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over the images; scores (batch, classes)."""
@@ -30,11 +33,11 @@ def cross_entropy(scores: Tensor, labels: Tensor, smoothing: float = 0.0) -> Ten
             f"labels must be integers of shape ({len(scores)},), got {labels.dtype} {tuple(labels.shape)}; "
             "with distillation = 1 no labels are read."
         )
-    least, most = labels.aminmax()
-    if least < 0 or most >= scores.shape[1]:
+    odd = labels[((labels < 0) | (labels >= scores.shape[1])) & (labels != IGNORED)]
+    if len(odd):
         raise DataError(
             f"labels must be integers of 0 to {scores.shape[1] - 1}, one for each score of the network, got "
-            f"{int(least)} to {int(most)}; with distillation = 1 no labels are read."
+            f"{int(odd[0])}; with distillation = 1 no labels are read."
         )
     return F.cross_entropy(scores, labels.long().to(scores.device), label_smoothing=smoothing)
 

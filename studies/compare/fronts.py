@@ -25,8 +25,9 @@ from optuna.storages import InMemoryStorage
 from torch import nn
 
 from autoprune.cli.progress import make_progress
-from autoprune.config import StudyConfig, load_study
+from autoprune.config import StudyConfig, load_study, mask_url
 from autoprune.errors import AutopruneError
+from autoprune.paths import expanded
 from autoprune.searching.engine import Engine
 from autoprune.searching.front import RANKINGS, Front, Point
 from autoprune.session import Session
@@ -114,8 +115,12 @@ def main() -> None:
     # Before the search, not behind it.
     ways = {text: Way.read(text) for text in options.rebuild}
     config = load_study(options.study)
-    session = opened(config, None, options.device, options.storage)
-    record = Record(options.out, vars(options), session.device)
+    if options.storage:
+        # Artifacts too lie where other commands look for them.
+        config = config.model_copy(update={"storage": expanded(options.storage)})
+    session = opened(config, None, options.device, config.storage if options.storage else None)
+    shown = {**vars(options), "storage": options.storage and mask_url(options.storage)}
+    record = Record(options.out, shown, session.device)
     dense = {split: session.evaluate(session.model, split)[0] for split in ("validation", "test")}
     start = time.perf_counter()
     front = session.search(trials=options.trials, timeout=options.timeout)

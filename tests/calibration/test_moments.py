@@ -177,6 +177,9 @@ def test_what_varies_beside_a_great_mean_is_not_rounded_away(mean: float) -> Non
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 5, 20_000, generator=generator, dtype=torch.float64) + mean
     y = x[:, :2] * 2 - mean
+    if not mean:
+        # Targets alone may be far off too.
+        y = y + 3000
     exact, found = Moments.of(x, y), Moments.of(x.float(), y.float())
     torch.testing.assert_close(found.covariance(True), exact.covariance(True), rtol=0, atol=2e-3)
     torch.testing.assert_close(found.cross_covariance(True), exact.cross_covariance(True), rtol=0, atol=2e-3)

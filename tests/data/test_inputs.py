@@ -205,3 +205,15 @@ def test_a_forward_without_a_signature_takes_what_is_given() -> None:
     model = nn.Identity()
     model.forward = dict  # type: ignore[assignment]
     assert len(Inputs.of([X, MASKS], most_inputs(model)).tensors) == 2
+
+
+def test_what_a_hook_makes_of_the_inputs_nobody_knows() -> None:
+    model = Segmenter()
+    model.register_forward_pre_hook(lambda module, given: (sum(given),))
+    assert len(Inputs.of([X, X], most_inputs(model)).tensors) == 2
+
+
+@pytest.mark.parametrize("batch", [([X], [X]), ({"a": X}, {"b": X}), ((X, X), (X, X))])
+def test_inputs_within_inputs_are_no_labels(batch: Any) -> None:
+    with pytest.raises(DataError, match="must be tensors"):
+        Inputs.of(batch)

@@ -112,7 +112,7 @@ def test_a_search_that_continues_equals_one_that_ran_through(
 @pytest.mark.parametrize("strategy", ["knapsack", "uniform", "tpe", "fp-omp-search"])
 def test_proposals_keep_a_budget_of_latency_and_of_macs(strategy: str) -> None:
     options: dict[str, Any] = {"draws": 1} if strategy == "knapsack" else {}
-    dense = timed(objective="latency")._dense().latency_ms
+    dense = timed(objective="latency").dense.measure().latency_ms
     assert dense is not None
     budget = {LATENCY: 0.6 * dense, "macs": 0.7}
     engine = timed(budget=budget, trials=6, strategy=strategy, strategy_options=options)
@@ -137,7 +137,7 @@ def test_projection_keeps_the_budget_with_the_margin_of_a_noisy_clock() -> None:
 
 
 def test_what_is_measured_above_the_budget_is_on_no_front() -> None:
-    dense = timed(objective="latency")._dense().latency_ms
+    dense = timed(objective="latency").dense.measure().latency_ms
     assert dense is not None
     bound = 0.7 * dense
     slow = partial(FakeTiming, slower=1.3)

@@ -25,7 +25,7 @@ from autoprune.searching.engine import Engine
 from autoprune.searching.front import Front
 from autoprune.searching.study import finished, read_front
 from autoprune.storing import queueing
-from autoprune.storing.marks import BROKEN, WORKER
+from autoprune.storing.marks import BROKEN, LOST, WORKER
 from autoprune.storing.queueing import broken
 from autoprune.storing.storages import open_storage
 from tests.searching.conftest import engine_for
@@ -376,9 +376,9 @@ def test_a_candidate_that_cannot_be_measured_is_left_out(
     assert len(set(tried)) == len(tried)
 
 
-def test_candidates_in_a_row_end_a_search_and_no_others(make_engine: MakeEngine) -> None:
+def test_some_that_cannot_be_measured_end_no_search(make_engine: MakeEngine) -> None:
     engine = make_engine(trials=8)
-    failing(engine, 2, 5, 8, 11, 14)
+    failing(engine, 4, 7, 10, 13)
     assert len(engine.search().trials) == 8 and len(broken(engine.study)) >= 3
 
 
@@ -388,9 +388,76 @@ def test_many_candidates_that_cannot_be_measured_end_a_search(
     path = str(tmp_path / "study.journal")
     engine = make_engine(storage=path, trials=6)
     failing(engine, *range(4, 100))
-    with pytest.raises(DataError, match=r"^trial \d+ and the 2 before it .* must be a finite number"):
+    with pytest.raises(DataError, match=r"^5 of 6 candidates cannot be measured, trial 5 the last"):
         engine.search()
     assert len(make_engine(storage=path, trials=6).search().trials) == 6
+
+
+@pytest.mark.parametrize("strategy", ["history", "rate-derivation"])
+def test_a_strategy_that_goes_on_from_a_candidate_ends_at_a_broken_one(
+    make_engine: MakeEngine, strategy: str
+) -> None:
+    engine = make_engine(trials=6, strategy=strategy)
+    failing(engine, 2)
+    with pytest.raises(DataError, match=r"^trial \d+ cannot be measured: .* ends here"):
+        engine.search()
+    assert len(broken(engine.study)) == 1
+
+
+def test_a_plan_of_broken_candidates_alone_is_an_error(make_engine: MakeEngine) -> None:
+    how = {"strategy": "fp-omp-search", "budget": {"macs": 0.8}, "batch_removal": (1,)}
+    engine = make_engine(trials=6, **how)
+    failing(engine, *range(2, 100))
+    with pytest.raises(DataError, match="no candidate can be measured"):
+        engine.search()
+
+
+def test_a_broken_candidate_of_a_worker_held_dead_is_repeated(make_engine: MakeEngine) -> None:
+    engine = make_engine(trials=3)
+    metric, count = engine.task.metric, [0]
+
+    def measured(network: Any) -> float:
+        count[0] += 1
+        if count[0] != 2:
+            return metric(network)
+        (trial,) = engine.study.get_trials(states=(TrialState.RUNNING,))
+        engine.study._storage.set_trial_user_attr(trial._trial_id, LOST, "held dead")
+        engine.study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+        return float("nan")
+
+    object.__setattr__(engine.task, "metric", measured)
+    assert len(engine.search().trials) == 3 and not broken(engine.study)
+
+
+def test_what_is_only_considered_may_be_broken(make_engine: MakeEngine) -> None:
+    engine = make_engine(trials=4, strategy="knapsack")
+    rung, judged = engine.rung, [0]
+    judge = rung._judge
+
+    def sometimes(network: Any) -> tuple[float, float]:
+        judged[0] += 1
+        accuracy, error = judge(network)
+        return (float("nan") if judged[0] % 3 else accuracy), error
+
+    rung._judge = sometimes  # type: ignore[method-assign]
+    assert len(engine.search().trials) == 4 and not broken(engine.study)
+
+
+def test_a_walk_by_accuracy_goes_around_what_is_broken(make_engine: MakeEngine) -> None:
+    options = {"measure": "accuracy", "images": 16}
+    engine = make_engine(trials=2, strategy="fp-omp-search", strategy_options=options, batch_removal=(2,))
+    metric, width = engine.task.metric, engine.graph.groups[0].width
+
+    class Breaking(type(metric)):  # type: ignore[misc]
+        def __call__(self, network: Any) -> float:
+            first = next(iter(network.parameters()))
+            return float("nan") if len(first) < width else super().__call__(network)
+
+    breaking = Breaking.__new__(Breaking)
+    vars(breaking).update(vars(metric))
+    object.__setattr__(engine.task, "metric", breaking)
+    first = engine.graph.groups[0].name
+    assert all(point.widths[first] == width for point in engine.search().trials)
 
 
 def test_of_searches_that_begin_at_once_one_describes_the_study(

@@ -107,6 +107,8 @@ class _Work:
         for window, images in passes.walk(small, self.batch):
             with fits:
                 self._fit(window, images)
+            # Not beside those of the next window.
+            del images
         fits.check()
 
     def _at_once(self) -> None:

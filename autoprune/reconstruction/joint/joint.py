@@ -124,6 +124,8 @@ class _Work:
         for window, images in passes.walk(blocks(self.bench.graph, passes.trace, targets), batch):
             with fits:
                 self._fit(window, images, batch)
+            # Not beside those of the next window.
+            del images
         fits.check()
 
     def _fit(self, window: Window, images: Images, batch: int) -> None:

@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 from autoprune.data.inputs import leading
+from autoprune.data.labelled import Labelled
 from autoprune.graph import ChannelGraph, Slicer, count_macs
 from autoprune.graph.groups import Kept
 from autoprune.reconstruction import Bench
 from autoprune.reconstruction.remembering import RememberingIndependent
 from autoprune.searching.evaluator import Evaluator
 from autoprune.searching.gradients import true_labelled
-from autoprune.searching.metrics import Accuracy, Labelled
+from autoprune.searching.metrics import Accuracy
 from autoprune.searching.outputs import OutputError
 from autoprune.session import Session
 
