@@ -16,8 +16,8 @@ from autoprune.errors import DataError, PlanError
 from autoprune.plan import check_output, load, read_plan, save_plan
 from autoprune.plan.record import FineTuning, Plan
 from autoprune.progress import Progress, Silent
+from autoprune.searching.judged_by import check_classifier
 from autoprune.searching.metric_scale import MetricScale
-from autoprune.searching.metrics import check_classifier
 from autoprune.training import Epoch, EpochEnd, TrainingData, TrainingResult, fine_tune
 from autoprune.versions import versions
 

@@ -20,8 +20,9 @@ from autoprune.report import write_report
 from autoprune.report.content import read_content
 from autoprune.report.further_figures import volume_by_trial
 from autoprune.searching import attributes as attr
+from autoprune.searching.judged_by import check_classifier
 from autoprune.searching.metric_scale import ACCURACY
-from autoprune.searching.metrics import check_classifier, metrics
+from autoprune.searching.metrics import metrics
 from autoprune.searching.overview import overview
 from autoprune.searching.study import read_front, stored_study
 

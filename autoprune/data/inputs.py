@@ -207,9 +207,7 @@ def most_inputs(model: nn.Module) -> float:
 
 
 def _is_labelled(batch: Sequence[Any]) -> bool:
-    if len(batch) != 2:
-        return False
-    if not isinstance(batch[1], Tensor):
+    if len(batch) != 2 or not isinstance(batch[1], Tensor):
         return False
     if isinstance(batch[0], Mapping | list | tuple):
         return True

@@ -18,8 +18,8 @@ Dims = Callable[[Call, One], list[int]]
 _MIXES = "mixes channels"
 
 
-def _named_dims(call: Call, labels: One) -> list[int]:
-    """The `dim` argument; all dimensions when there is none."""
+def named_dims(call: Call, labels: One) -> list[int]:
+    """The `dim` argument, one dimension or several; all dimensions when there is none."""
     dims = call.arg("dim")
     if dims is None or dims == []:
         return list(range(labels.ndim))
@@ -56,7 +56,7 @@ def reduction(call: Call) -> Value:
     if "other" in call.arguments:
         return elementwise(call)  # max and min of two tensors
     first, *_ = call.raw_inputs()
-    dims = sorted({dim % max(first.ndim, 1) for dim in _named_dims(call, first)}, reverse=True)
+    dims = sorted({dim % max(first.ndim, 1) for dim in named_dims(call, first)}, reverse=True)
     whole = call.whole(first, dims)
     if whole is None:
         return call.give_up(_MIXES)
@@ -130,7 +130,7 @@ FOREIGN: dict[str, Rule] = dict.fromkeys(("torchvision.roi_align", "torchvision.
 
 SPACE: dict[str, Rule] = {
     **dict.fromkeys(_REDUCTIONS, reduction),
-    **dict.fromkeys(_ALONG, over(_named_dims)),
+    **dict.fromkeys(_ALONG, over(named_dims)),
     **dict.fromkeys(_POOLS, over(_spatial_dims)),
     **dict.fromkeys(_UPSAMPLES, over(_spatial_dims)),
     **dict.fromkeys(_MIXING, mixing),

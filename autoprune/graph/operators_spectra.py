@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from autoprune.graph.call import Call, Rule, names
 from autoprune.graph.operators_elementwise import elementwise
-from autoprune.graph.operators_space import over
+from autoprune.graph.operators_space import named_dims, over
 from autoprune.graph.trace import One, Value
 
 
 def _transformed_dims(call: Call, labels: One) -> list[int]:
-    """`dim`; where it is None (over n dimensions) as many of the last as `s` has sizes, or all."""
-    dims, sizes = call.arg("dim"), call.arg("s")
-    if isinstance(dims, int):
-        return [dims]
-    return list(dims or range(-len(sizes or range(labels.ndim)), 0))
-
-
-def _shifted_dims(call: Call, labels: One) -> list[int]:
-    dims = call.arg("dim")
-    return [dims] if isinstance(dims, int) else list(dims or range(labels.ndim))
+    """`dim`; where only sizes are given (`s`, of transforms over n dimensions), as many of the last."""
+    sizes = call.arg("s")
+    return list(range(-len(sizes), 0)) if sizes and call.arg("dim") is None else named_dims(call, labels)
 
 
 def to_complex(call: Call) -> Value:
@@ -38,7 +31,7 @@ _TRANSFORMS = [
 
 SPECTRA: dict[str, Rule] = {
     **dict.fromkeys(_TRANSFORMS, over(_transformed_dims)),
-    **dict.fromkeys(names("fft_fftshift fft_ifftshift"), over(_shifted_dims)),
+    **dict.fromkeys(names("fft_fftshift fft_ifftshift"), over(named_dims)),
     **dict.fromkeys(names("real imag conj _conj resolve_conj resolve_neg complex polar"), elementwise),
     "view_as_complex": to_complex,
     "view_as_real": to_real,

@@ -6,15 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autoprune.data.types import type_hint
-from autoprune.errors import ConfigError, DataError
+from autoprune.errors import DataError
 from autoprune.graph import CostModel
 from autoprune.graph.capture import first_line
 from autoprune.latency import Latency
-from autoprune.searching.evaluator import Metric, checked
+from autoprune.searching.evaluator import checked
 from autoprune.searching.front import Dense
-from autoprune.searching.metrics import Accuracy, LabelledMetric, scale_of
+from autoprune.searching.metrics import LabelledMetric
 from autoprune.searching.options import Task
-from autoprune.searching.strategies import strategies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +49,3 @@ class DenseNetwork:
                 f"{first_line(error)}; they need the shape and type of the calibration inputs."
                 f"{type_hint(self.task.model, metric.inputs[0])}"
             ) from error
-
-
-def check_labels(strategy: str, metric: Metric) -> None:
-    """ConfigError where a strategy needs classes and the metric knows none."""
-    if strategies[strategy].needs_labels and not isinstance(metric, Accuracy):
-        raise ConfigError(
-            f"strategy '{strategy}' needs classes, for the gradients of its loss, but the metric is "
-            f"'{scale_of(metric).name}'; pass a labelled validation loader that is judged by accuracy, or "
-            "choose another strategy."
-        )

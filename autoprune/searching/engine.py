@@ -28,10 +28,11 @@ from autoprune.progress import Progress, Silent
 from autoprune.reconstruction import Bench, Reconstruction, reconstructions
 from autoprune.searching.calibrating import Calibration, rechunked
 from autoprune.searching.continuing import compare_dense
-from autoprune.searching.dense import DenseNetwork, check_labels
+from autoprune.searching.dense import DenseNetwork
 from autoprune.searching.evaluator import Evaluator
 from autoprune.searching.front import Front, Point
 from autoprune.searching.gradients import self_labelled, true_labelled
+from autoprune.searching.judged_by import check_labels
 from autoprune.searching.ladder import Ladder
 from autoprune.searching.learning import Learning
 from autoprune.searching.metrics import scale_of

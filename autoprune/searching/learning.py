@@ -14,7 +14,7 @@ from autoprune.errors import DataError
 from autoprune.graph import ChannelGraph
 from autoprune.graph.groups import Kept
 from autoprune.progress import Progress
-from autoprune.searching.metrics import check_classifier
+from autoprune.searching.judged_by import check_classifier
 from autoprune.searching.options import Options, Task
 from autoprune.searching.recovering import Recoverer, study_history
 from autoprune.storing.artifacts import Artifacts

@@ -1,6 +1,6 @@
 """What a network is judged by, one file per task."""
 
-from autoprune.searching.metrics.base import LabelledMetric, check_classifier, metrics
+from autoprune.searching.metrics.base import LabelledMetric, metrics
 from autoprune.searching.metrics.classification import Accuracy
 from autoprune.searching.metrics.own import OwnMetric, find_metric, name_of, scale_of
 from autoprune.searching.metrics.regression import R2
@@ -13,7 +13,6 @@ __all__ = [
     "MeanIoU",
     "OwnMetric",
     "PixelAccuracy",
-    "check_classifier",
     "find_metric",
     "metrics",
     "name_of",

@@ -15,7 +15,7 @@ from autoprune.components import Component
 from autoprune.data.inputs import Inputs, concatenate, fast_batches
 from autoprune.data.labelled import Labelled, labelled_pair
 from autoprune.data.splits import random_order
-from autoprune.errors import ConfigError, DataError
+from autoprune.errors import DataError
 from autoprune.layout import layout_for
 from autoprune.registry import Registry
 from autoprune.searching.metric_scale import MetricScale
@@ -130,15 +130,6 @@ class LabelledMetric(Component, ABC):
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 raise DataError("validation images must be finite, got NaN or infinity; clean them first.")
         return inputs, labels
-
-
-def check_classifier(metric: object) -> None:
-    """ConfigError where a network that is judged so cannot be trained here: before long work."""
-    if isinstance(metric, LabelledMetric) and not metric.of_classifiers:
-        raise ConfigError(
-            f"fine-tuning and recoveries train classifiers, got networks judged by '{metric.scale.name}'; "
-            "leave them out, and train a built network in your own loop."
-        )
 
 
 def main_output(output: Any, what: str) -> Tensor:
