@@ -16,7 +16,7 @@ from autoprune.errors import DataError, PlanError
 from autoprune.plan import check_output, load, read_plan, save_plan
 from autoprune.plan.record import FineTuning, Plan
 from autoprune.progress import Progress, Silent
-from autoprune.searching.judged_by import check_classifier
+from autoprune.searching.judged_by import trained_so
 from autoprune.searching.metric_scale import MetricScale
 from autoprune.training import Epoch, EpochEnd, TrainingData, TrainingResult, fine_tune
 from autoprune.versions import versions
@@ -89,8 +89,8 @@ def fine_tune_saved(
     Raises PlanError, DataError, ConfigError or TrainingError.
     """
     check_place(out, resume=resume, force=force)
-    check_classifier(session.engine.task.metric)
-    plan, settings = read_plan(plan_folder), session.config.training
+    settings = trained_so(session.config.training, session.engine.task.metric)
+    plan = read_plan(plan_folder)
     seed = session.config.search.seed if seed is None else seed
     data = training_data(session)
     network = load(copy.deepcopy(session.model), plan_folder)

@@ -13,6 +13,7 @@ from autoprune.reconstruction import reconstructions
 from autoprune.registry import Registry
 from autoprune.searching.metrics import metrics
 from autoprune.searching.strategies import strategies
+from autoprune.training.losses import task_losses
 from autoprune.training.recoveries import recoveries
 
 TABLES: dict[str, Registry[Any]] = {
@@ -21,6 +22,7 @@ TABLES: dict[str, Registry[Any]] = {
     "reconstruction": reconstructions,
     "recovery": recoveries,
     "metric": metrics,
+    "loss": task_losses,
 }
 """Kind of component -> its registry, in the order in which a trial meets them."""
 

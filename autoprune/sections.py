@@ -160,11 +160,13 @@ class TrainingConfig(Section):
     """Fine-tuning: what `autoprune finetune` does, and every training step inside a search.
 
     The loss is `(1 - distillation) CE + distillation T^2 KL(teacher / T || student / T)`; with
-    `distillation = 1` no labels are read. `temperature` is T: one number, or a pair that it falls between
-    on a cosine over the training. `milestones` are fractions of the epochs, where `schedule = "step"`
-    multiplies the learning rate by `gamma`. `momentum` is SGD's, or Adam's first beta; Adam decays weights
-    decoupled from the gradient (AdamW). `images` limits the training images to a fixed random sample.
-    `augmentation` is a name or the import path of a function that returns a transform of one image.
+    `distillation = 1` no labels are read. For outputs that are no classes, `loss` names other distances from
+    labels and teacher; "auto" takes what belongs to the study's metric. `temperature` is T: one number, or a
+    pair that it falls between on a cosine over the training. `milestones` are fractions of the epochs, where
+    `schedule = "step"` multiplies the learning rate by `gamma`. `momentum` is SGD's, or Adam's first beta;
+    Adam decays weights decoupled from the gradient (AdamW). `images` limits the training images to a fixed
+    random sample. `augmentation` is a name or the import path of a function that returns a transform of one
+    image.
     `workers` are processes that read images, for datasets that are not in memory.
     """
 
@@ -180,6 +182,7 @@ class TrainingConfig(Section):
     milestones: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Lenient] = (0.5, 0.75)
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    loss: Name = "auto"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     distillation: Annotated[float, Field(ge=0, le=1)] = 0.5
     temperature: float | tuple[float, float] = 4.0
@@ -187,6 +190,12 @@ class TrainingConfig(Section):
     freeze_batch_norm: bool = False
     mixed_precision: Literal["auto", "on", "off"] = "auto"
     workers: Annotated[int, Field(ge=0)] = 0
+
+    def identity(self) -> dict[str, Any]:
+        """What must stay the same when a training continues; without the loss where it is left open, as
+        before there was a choice: such trainings continue."""
+        open_loss = {"loss"} if self.loss == type(self).model_fields["loss"].default else set()
+        return self.model_dump(mode="json", exclude=open_loss)
 
     @field_validator("temperature", mode="before")
     @classmethod

@@ -13,6 +13,7 @@ from autoprune.layout import layout_for, training_layout
 from autoprune.searching.metrics import Accuracy
 from autoprune.searching.options import Task
 from autoprune.training.augmentation import none
+from autoprune.training.losses import CrossEntropy
 from autoprune.training.objective import Objective
 
 IMAGES = Inputs((torch.randn(4, 3, 8, 8),))
@@ -82,7 +83,8 @@ def test_contiguous_where_a_view_joins_images_and_channels() -> None:
 
 
 def test_a_narrow_student_does_not_choose_the_layout_for_its_teacher() -> None:
-    objective = Objective(TrainingConfig(distillation=0.5), none, torch.device("cpu"), Viewed().eval())
+    settings, teacher = TrainingConfig(distillation=0.5), Viewed().eval()
+    objective = Objective(settings, CrossEntropy(), none, torch.device("cpu"), teacher)
     loss, images = objective(Viewed(1), (IMAGES, torch.zeros(4, dtype=torch.long)), 4.0)
     assert images == 4 and bool(loss.isfinite())
 
@@ -130,7 +132,7 @@ class _Probe(nn.Module):
 @pytest.mark.parametrize("conv", [WIDE, NARROW])
 def test_fine_tuning_hands_images_out_in_it(conv: nn.Conv2d) -> None:
     settings = TrainingConfig(distillation=0.0)
-    objective = Objective(settings, none, torch.device("cpu"))
+    objective = Objective(settings, CrossEntropy(), none, torch.device("cpu"))
     probe = _Probe(conv)
     images = Inputs((torch.rand(4, conv.in_channels, 8, 8),))
     objective(probe, (images, torch.zeros(4, dtype=torch.long)), 1.0)

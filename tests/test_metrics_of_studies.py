@@ -11,20 +11,27 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
+from typer.testing import CliRunner
 
 import autoprune
+from autoprune.cli import app
 from autoprune.cli.tables import front_table, studies_table
+from autoprune.config import TrainingConfig, load_study
 from autoprune.dashboard.note import note_of
+from autoprune.data.splits import Splits
 from autoprune.errors import ConfigError, DataError, StudyError
+from autoprune.finetuning import fine_tune_saved
 from autoprune.report import write_report
 from autoprune.report.content import read_content
 from autoprune.report.further_figures import volume_by_trial
 from autoprune.searching import attributes as attr
-from autoprune.searching.judged_by import check_classifier
+from autoprune.searching.judged_by import trained_so
 from autoprune.searching.metric_scale import ACCURACY
 from autoprune.searching.metrics import metrics
 from autoprune.searching.overview import overview
 from autoprune.searching.study import read_front, stored_study
+from autoprune.session import Session
+from autoprune.training.losses import find_loss, task_losses
 
 X = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
 
@@ -126,21 +133,73 @@ def test_what_does_not_fit_is_refused_before_long_work(tmp_path: Path) -> None:
         search(tmp_path / "s.journal", strategy="rate-derivation")
 
 
-@pytest.mark.parametrize("changes", [{"recovery": "fine-tune"}, {"criterion": "history"}])
-def test_networks_of_other_tasks_are_not_trained_as_classifiers(
-    tmp_path: Path, changes: dict[str, Any]
-) -> None:
+TRAINED: list[dict[str, Any]] = [{"recovery": "fine-tune"}, {"criterion": "history", "history_epochs": 2}]
+
+
+@pytest.mark.parametrize("changes", TRAINED)
+def test_networks_are_trained_as_they_are_judged(tmp_path: Path, changes: dict[str, Any]) -> None:
     training = TensorDataset(X, targets())
-    with pytest.raises(ConfigError, match="train classifiers, got networks judged by 'r2'"):
-        search(tmp_path / "s.journal", training=training, training_options={"distillation": 1.0}, **changes)
+    # A rate that training towards the targets survives and towards anything else would not help.
+    how: dict[str, Any] = {"epochs": 4, "batch_size": 16, "learning_rate": 0.02, "distillation": 0.25}
+    common: dict[str, Any] = {"trials": 3, "reconstruction": "none"}
+    plain = search(tmp_path / "p.journal", **common)
+    found = search(tmp_path / "s.journal", training=training, training_options=how, **common, **changes)
+    assert len(found.trials) == 3
+    if "recovery" in changes:
+        pairs = zip(found.trials, plain.trials, strict=True)
+        gains = sorted(trained.accuracy - pruned.accuracy for trained, pruned in pairs)
+        assert gains[0] >= 0 and gains[1] > 0.01, "the best epoch counts, and two have much to gain"
+    with pytest.raises(ConfigError, match="does not read label_smoothing"):
+        wrong = {**how, "label_smoothing": 0.1}
+        search(tmp_path / "w.journal", training=training, training_options=wrong, **common, **changes)
 
 
 @pytest.mark.parametrize("name", list(metrics))
-def test_every_metric_says_whether_it_judges_classifiers(name: str) -> None:
+def test_every_metric_names_a_loss(name: str) -> None:
     metric = metrics[name].__new__(metrics[name])
-    if name == "accuracy":
-        check_classifier(metric)
-    else:
-        with pytest.raises(ConfigError, match=f"judged by '{metric.scale.name}'"):
-            check_classifier(metric)
-    check_classifier(lambda network: 1.0)
+    found = trained_so(TrainingConfig(), metric)
+    assert metric.loss in task_losses and find_loss(found).__class__ is task_losses[metric.loss]
+    assert (found == TrainingConfig()) == (name == "accuracy"), "and such trainings continue"
+    assert trained_so(TrainingConfig(loss="squared-error"), metric).loss == "squared-error"
+    assert trained_so(TrainingConfig(), lambda network: 1.0) == TrainingConfig()
+
+
+def test_a_loss_that_is_left_open_is_in_no_identity() -> None:
+    assert "loss" not in TrainingConfig().identity()
+    assert TrainingConfig(loss="squared-error").identity()["loss"] == "squared-error"
+
+
+def splits(data: object) -> Splits:
+    whole = TensorDataset(X, targets())
+    return Splits(calibration=whole, validation=whole, test=whole, train=whole)
+
+
+STUDY = f"""
+name = "angles"
+storage = "STORAGE"
+[model]
+factory = "{__name__}:model"
+[data]
+dataset = "{__name__}:splits"
+calibration_images = 64
+validation_images = 64
+metric = "r2"
+[search]
+trials = 3
+[training]
+epochs = 3
+batch_size = 16
+learning_rate = 0.02
+"""
+
+
+def test_a_saved_network_is_tuned_as_it_is_judged(tmp_path: Path) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text(STUDY.replace("STORAGE", str(tmp_path / "s.journal")))
+    session = Session.open(load_study(file))
+    session.search()
+    arguments = ["build", str(file), "--macs", "0.6", "--out", str(tmp_path / "pruned"), "-q"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    tuned = fine_tune_saved(session, tmp_path / "pruned", tmp_path / "tuned")
+    assert tuned.to_json()["settings"]["loss"] == "squared-error"
+    assert tuned.to_json()["accuracy"] > tuned.to_json()["accuracy_before"]

@@ -12,6 +12,7 @@ PLACES = {
     "reconstruction": ("reconstructions", "reconstruction"),
     "recovery": ("recoveries", "training"),
     "metric": ("metrics", "searching/metrics"),
+    "loss": ("task_losses", "training/losses"),
 }
 """Kind of method -> its table as the code calls it, and the folder whose files register in it."""
 

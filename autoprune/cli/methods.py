@@ -15,7 +15,7 @@ Kind = Annotated[
     str | None,
     typer.Argument(
         metavar="[KIND]",
-        help="criterion, strategy, reconstruction, recovery or metric; all by default.",
+        help="criterion, strategy, reconstruction, recovery, metric or loss; all by default.",
         autocompletion=complete_kinds,
     ),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,15 @@ from torch.utils import _pytree as pytree
 
 from autoprune.data.inputs import Inputs
 from autoprune.errors import ModelError
+
+
+def main_tensor(output: Any) -> Tensor | None:
+    """The tensor that a network is judged and trained by: the output itself, or entry "out" or "logits" of a
+    dict; None where there is no floating-point one."""
+    if isinstance(output, Mapping):
+        tensors = (main_tensor(output[name]) for name in ("out", "logits") if name in output)
+        return next((tensor for tensor in tensors if tensor is not None), None)
+    return output if isinstance(output, Tensor) and output.is_floating_point() else None
 
 
 def squared_distance(network: nn.Module, dense: nn.Module, batches: Sequence[Inputs]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import tempfile
 import warnings
@@ -45,14 +46,26 @@ def read_state(path: Path) -> State:
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the state dict as safetensors. A file that another process put there first is kept."""
+    """Write the state dict as the name of the file says: safetensors, or as torch does.
+
+    A file that another process put there first is kept.
+    """
     state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         temporary = Path(folder) / path.name
-        # Not save_file: its files are readable by their owner alone.
-        temporary.write_bytes(safetensors.torch.save(state))
+        temporary.write_bytes(_as_bytes(state, path))
         _publish(temporary, path)
+
+
+def _as_bytes(state: State, path: Path) -> bytes:
+    """What `read_state` reads from a file of this name."""
+    if path.suffix == ".safetensors":
+        # Not save_file: its files are readable by their owner alone.
+        return safetensors.torch.save(state)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
 
 
 def _publish(temporary: Path, path: Path) -> None:

@@ -10,11 +10,12 @@ from optuna import Study
 from torch import nn
 
 from autoprune.components import create
+from autoprune.config import TrainingConfig
 from autoprune.errors import DataError
 from autoprune.graph import ChannelGraph
 from autoprune.graph.groups import Kept
 from autoprune.progress import Progress
-from autoprune.searching.judged_by import check_classifier
+from autoprune.searching.judged_by import trained_so
 from autoprune.searching.options import Options, Task
 from autoprune.searching.recovering import Recoverer, study_history
 from autoprune.storing.artifacts import Artifacts
@@ -43,8 +44,7 @@ class Learning:
         if self.options.trains or self.options.needs_history:
             self.artifacts.check()
         if self.options.trains or records:
-            check_classifier(self.task.metric)
-            _ = self._data()
+            _ = self._settings, self._data()
         if self.task.history is not None:
             self.task.history.check(self.task.model, self.graph, "the history of [model]")
 
@@ -58,7 +58,7 @@ class Learning:
             model=self.task.model,
             graph=self.graph,
             data=self._data(),
-            settings=options.training,
+            settings=self._settings,
             metric=self.task.metric,
             restored=self.restored,
             history=lambda: self.history,
@@ -80,11 +80,15 @@ class Learning:
             self.task.model,
             self.graph,
             data=self._data(),
-            settings=options.training,
+            settings=self._settings,
             epochs=options.history_epochs,
             seed=options.seed,
             progress=self.progress,
         )
+
+    @property
+    def _settings(self) -> TrainingConfig:
+        return trained_so(self.options.training, self.task.metric)
 
     def _data(self) -> TrainingData:
         if self.task.training is None:

@@ -106,7 +106,7 @@ class Options:
         epochs = {"history_epochs": self.history_epochs} if self.needs_history else {}
         if not self.trains:
             return epochs
-        training = self.training.model_dump(mode="json", exclude={"workers"})
+        training = {name: value for name, value in self.training.identity().items() if name != "workers"}
         how = {"method": self.recovery, "options": dict(self.recovery_options), "training": training}
         return {**how, **epochs}
 

@@ -37,6 +37,7 @@ from autoprune.storing.queueing import broken, is_queued, missing, queue_once, r
 from autoprune.storing.stopping import StopRequests
 from autoprune.storing.sweeping import Sweeper
 from autoprune.storing.workers import new_worker
+from autoprune.training.loop import Diverged
 from autoprune.training.recovery import Trained
 from autoprune.versions import versions
 
@@ -170,7 +171,7 @@ class Run:
                 self._evaluate(trial)
         except UpdateFinishedTrialError:
             _warn_of_repetition(trial)
-        except NotFinite as error:
+        except (NotFinite, Diverged) as error:
             self._give_up(trial, error)
         except StudyError:
             # The storage itself may be the trouble; the next sweep finds the trial.
@@ -182,8 +183,9 @@ class Run:
             raise
         return True
 
-    def _give_up(self, trial: Trial, error: NotFinite) -> None:
-        """Of a candidate that cannot be measured; DataError where nothing follows it, or too many are so."""
+    def _give_up(self, trial: Trial, error: NotFinite | Diverged) -> None:
+        """Of a candidate that cannot be measured or trained; DataError where nothing follows it, or too many
+        are so."""
         self._fail(trial, BROKEN, str(error))
         lost, measured = len(broken(self.study)), len(finished(self.study))
         if self.engine.strategy.one_at_a_time:

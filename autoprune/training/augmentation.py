@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from autoprune.config import TrainingConfig
 from autoprune.errors import ConfigError, unknown_name
 from autoprune.importing import import_function
+from autoprune.training.losses import TaskLoss
 
 Augment = Callable[[Tensor], Tensor]
 """From a batch of images (N, C, H, W) to another; draws from PyTorch's global random numbers."""
@@ -29,6 +31,21 @@ def make_augmentation(name: str) -> Augment:
     if name not in AUGMENTATIONS:
         raise ConfigError(f"{unknown_name('augmentation', name, AUGMENTATIONS)} Or package.module:function.")
     return AUGMENTATIONS[name]
+
+
+def augmentation_for(settings: TrainingConfig, loss: TaskLoss) -> Augment:
+    """The augmentation of a training; ConfigError where one is named that moves images away from labels.
+
+    Without labels every image may be moved, for the teacher sees it so too.
+    """
+    moves = "always" if settings.distillation == 1 else loss.moves_images
+    if moves == "never" and settings.augmentation in MOVING:
+        raise ConfigError(
+            f"augmentation '{settings.augmentation}' moves images and leaves the labels of their pixels; set "
+            "'none', a function that leaves places alone (such as one of colours), or distillation = 1."
+        )
+    automatic = settings.augmentation == "auto" and moves != "always"
+    return make_augmentation("none" if automatic else settings.augmentation)
 
 
 def none(images: Tensor) -> Tensor:
@@ -78,6 +95,10 @@ AUGMENTATIONS: dict[str, Augment] = {
     "crop-flip": crop_flip,
     "resized-crop-flip": resized_crop_flip,
 }
+
+
+MOVING = frozenset({"shift", "crop-flip", "resized-crop-flip"})
+"""Those after which a thing is elsewhere in its image."""
 
 
 def _cropped(images: Tensor, mode: str, *, flip: bool) -> Tensor:

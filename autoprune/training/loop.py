@@ -27,6 +27,10 @@ LOOK_EVERY = 10
 """Steps between two looks at the loss: on a GPU each look waits for all work given to it."""
 
 
+class Diverged(TrainingError):
+    """Loss or metric of a training is not a finite number: the network or the settings are to blame."""
+
+
 @dataclass(frozen=True)
 class Loop:
     """Trains one network. Each epoch's randomness follows from the seed and the epoch's number alone."""
@@ -47,7 +51,7 @@ class Loop:
     def epoch(self, number: int, optimizer: Optimizer, stage: Stage) -> Epoch:
         """Train epoch `number` (from 1) and measure the network, which is left in eval mode.
 
-        TrainingError when the loss or the metric is not finite.
+        Diverged when the loss or the metric is not finite.
         """
         start = time.perf_counter()
         self._training_mode()
@@ -70,7 +74,7 @@ class Loop:
         with torch.no_grad():
             value = float(self.evaluate(self.network))
         if not math.isfinite(value):
-            raise TrainingError(f"the validation metric must be a finite number, got {value}; {_ADVICE}")
+            raise Diverged(f"the validation metric must be a finite number, got {value}; {_ADVICE}")
         return value
 
     def _train(self, number: int, optimizer: Optimizer, stage: Stage) -> float:
@@ -115,5 +119,5 @@ def _checked(total: Tensor, images: int) -> float:
     """Mean loss so far. A single loss that is not finite spoils the sum for good, so none is missed."""
     mean = float(total) / images
     if not math.isfinite(mean):
-        raise TrainingError(f"the loss must stay finite, got {mean}: training diverged; {_ADVICE}")
+        raise Diverged(f"the loss must stay finite, got {mean}: training diverged; {_ADVICE}")
     return mean

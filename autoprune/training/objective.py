@@ -16,7 +16,7 @@ from autoprune.errors import ConfigError
 from autoprune.layout import training_layout
 from autoprune.training.augmentation import Augment
 from autoprune.training.data import labelled
-from autoprune.training.losses import class_scores, cross_entropy, distillation_loss
+from autoprune.training.losses import TaskLoss
 
 ExtraLoss = Callable[[nn.Module], Tensor]
 """A differentiable scalar of the network, such as a regulariser; added to the loss as it is."""
@@ -24,9 +24,10 @@ ExtraLoss = Callable[[nn.Module], Tensor]
 
 @dataclass(frozen=True)
 class Objective:
-    """Loss of a batch: cross-entropy and distillation by their shares, and the extra loss."""
+    """Loss of a batch: distances from labels and teacher by their shares, and the extra loss."""
 
     settings: TrainingConfig
+    loss: TaskLoss
     augment: Augment
     device: torch.device
     teacher: nn.Module | None = None
@@ -43,19 +44,20 @@ class Objective:
     def __call__(self, network: nn.Module, batch: Any, temperature: float) -> tuple[Tensor, int]:
         """The loss, a scalar, and the number of images.
 
-        DataError for outputs that are no class scores and for labels that do not fit.
+        DataError for outputs and labels that do not fit.
         """
         share = self.settings.distillation
         inputs, labels = labelled(batch, needed=share < 1, most=most_inputs(network))
         inputs = self._laid_out(network, self._augmented(inputs.to(self.device)))
         with autocast(self.settings.mixed_precision, self.device):
-            scores = class_scores(inputs.call(network))
-            wanted = self._teacher_scores(inputs) if share > 0 else None
-        loss = torch.zeros((), device=scores.device)
+            output = inputs.call(network)
+            wanted = self._of_teacher(inputs) if share > 0 else None
+        loss = torch.zeros((), device=self.device)
         if labels is not None:
-            loss = (1 - share) * cross_entropy(scores, labels, self.settings.label_smoothing)
-        if wanted is not None:
-            loss = loss + share * distillation_loss(scores, wanted, temperature)
+            labels = labels.to(self.device)
+            loss = (1 - share) * self.loss.to_labels(output, labels, self.settings.label_smoothing)
+        if share > 0:
+            loss = loss + share * self.loss.to_teacher(output, wanted, temperature)
         return loss if self.extra_loss is None else loss + self.extra_loss(network), inputs.size
 
     def _laid_out(self, network: nn.Module, inputs: Inputs) -> Inputs:
@@ -70,9 +72,9 @@ class Objective:
         return inputs
 
     @torch.no_grad()
-    def _teacher_scores(self, inputs: Inputs) -> Tensor:
+    def _of_teacher(self, inputs: Inputs) -> Any:
         assert self.teacher is not None
-        return class_scores(inputs.call(self.teacher), "the teacher")
+        return inputs.call(self.teacher)
 
 
 def autocast(mixed_precision: str, device: torch.device) -> torch.autocast:

@@ -14,10 +14,11 @@ from autoprune.config import TrainingConfig
 from autoprune.fingerprint import fingerprint
 from autoprune.graph.capture import evaluation_mode
 from autoprune.progress import Progress, Silent, Stage
-from autoprune.training.augmentation import make_augmentation
+from autoprune.training.augmentation import augmentation_for
 from autoprune.training.checkpoint import read_checkpoint, write_checkpoint
 from autoprune.training.data import TrainingData
 from autoprune.training.loop import Loop
+from autoprune.training.losses import find_loss
 from autoprune.training.objective import ExtraLoss, Objective
 from autoprune.training.optimisation import make_optimizer
 from autoprune.training.record import Epoch, EpochEnd, TrainingResult
@@ -54,7 +55,8 @@ def fine_tune(
     """
     optimizer = make_optimizer(network, settings)
     device = next(network.parameters()).device
-    objective = Objective(settings, make_augmentation(settings.augmentation), device, teacher, extra_loss)
+    loss = find_loss(settings)
+    objective = Objective(settings, loss, augmentation_for(settings, loss), device, teacher, extra_loss)
     loop = Loop(network, data, settings, objective, evaluate, seed, device)
     file = None if checkpoint is None else Path(checkpoint)
     identity = {} if file is None else _identity(loop, teacher)
@@ -91,7 +93,7 @@ def _missing_epochs(loop: Loop, state: TrainingState, stage: Stage) -> Iterator[
 def _identity(loop: Loop, teacher: nn.Module | None) -> dict[str, Any]:
     """What must be the same when a training continues."""
     return {
-        "settings": loop.settings.model_dump(mode="json"),
+        "settings": loop.settings.identity(),
         "seed": loop.seed,
         "images": len(loop.data),
         "network": fingerprint(loop.network),

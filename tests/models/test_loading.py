@@ -62,12 +62,13 @@ def test_weights_come_back_whatever_the_wrapping(tmp_path: Path, state: dict[str
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
-def test_save_then_load_keeps_the_fingerprint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w"])
+def test_save_then_load_keeps_the_fingerprint(tmp_path: Path, name: str) -> None:
     model, fresh = digits_resnet(), digits_resnet()
-    save_weights(model, tmp_path / "sub" / "w.safetensors")
-    load_weights(fresh, tmp_path / "sub" / "w.safetensors")
+    save_weights(model, tmp_path / "sub" / name)
+    load_weights(fresh, tmp_path / "sub" / name)
     assert fingerprint(fresh) == fingerprint(model)
-    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["w.safetensors"]
+    assert [path.name for path in (tmp_path / "sub").iterdir()] == [name]
 
 
 def test_the_first_saved_file_is_kept(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from autoprune.searching.front import Front
 from autoprune.searching.recovering import load_trained
 from autoprune.searching.study import finished
 from autoprune.storing.artifacts import open_artifacts
+from autoprune.storing.marks import BROKEN
+from autoprune.storing.queueing import broken
 from autoprune.training.history import History, HistoryRecorder
 from autoprune.training.recoveries import recoveries
 from tests.small import NETWORKS
@@ -231,3 +233,26 @@ def test_recoveries_keep_the_widths_and_leave_the_dense_network_alone(
         network: nn.Module = point.build()
         assert count_macs(network, engine.example.args, engine.example.kwargs) == point.macs
     assert all(torch.equal(t, before[n]) for n, t in named_state(engine.task.model).items())
+
+
+def test_a_candidate_whose_training_diverges_is_left_out(make_engine: MakeEngine) -> None:
+    engine = make(make_engine, **TUNED)
+    metric, count = engine.task.metric, [0]
+
+    def measured(network: Any) -> float:
+        # The dense network, then each candidate before and after its training: the second one diverges.
+        count[0] += 1
+        return float("nan") if count[0] == 5 else metric(network)
+
+    object.__setattr__(engine.task, "metric", measured)
+    assert len(engine.search().trials) == 3
+    (lost,) = broken(engine.study)
+    assert "metric must be a finite number" in lost.user_attrs[BROKEN]
+
+
+def test_trainings_that_all_diverge_end_the_search(make_engine: MakeEngine) -> None:
+    engine = make(make_engine, **{**TUNED, "trials": 8})
+    wild = TRAINING.model_copy(update={"learning_rate": 1e30, "optimizer": "sgd"})
+    object.__setattr__(engine.options, "training", wild)
+    with pytest.raises(DataError, match=r"3 of 3 candidates cannot be measured.*learning_rate"):
+        engine.search()

@@ -4,8 +4,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from autoprune.config import TrainingConfig
 from autoprune.errors import ConfigError
-from autoprune.training.augmentation import AUGMENTATIONS, crop_flip, make_augmentation, per_image, shift
+from autoprune.training.augmentation import (
+    AUGMENTATIONS,
+    MOVING,
+    augmentation_for,
+    crop_flip,
+    make_augmentation,
+    per_image,
+    shift,
+)
+from autoprune.training.losses import CrossEntropy, PixelCrossEntropy, SquaredError, TaskLoss
 
 
 def images(count: int = 64, channels: int = 3, size: int = 16) -> Tensor:
@@ -95,3 +105,29 @@ def test_names_and_import_paths() -> None:
         make_augmentation("no_such_module:function")
     with pytest.raises(ConfigError, match="needs images"):
         crop_flip(torch.zeros(3, 5))
+
+
+@pytest.mark.parametrize("loss", [PixelCrossEntropy(), SquaredError()])
+def test_by_rule_images_move_only_where_their_labels_stay_true(loss: TaskLoss) -> None:
+    torch.manual_seed(0)
+    batch = images()
+    assert augmentation_for(TrainingConfig(), loss)(batch) is batch
+    for settings, task in [(TrainingConfig(distillation=1.0), loss), (TrainingConfig(), CrossEntropy())]:
+        assert not torch.equal(augmentation_for(settings, task)(batch), batch)
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_images_are_not_moved_away_from_the_labels_of_their_pixels(name: str) -> None:
+    named = TrainingConfig(augmentation=name)
+    with pytest.raises(ConfigError, match=f"'{name}' moves images"):
+        augmentation_for(named, PixelCrossEntropy())
+    for settings, loss in [
+        (named, SquaredError()),
+        (TrainingConfig(augmentation=name, distillation=1.0), PixelCrossEntropy()),
+        (TrainingConfig(augmentation="torchvision.transforms.v2:RandomGrayscale"), PixelCrossEntropy()),
+    ]:
+        assert augmentation_for(settings, loss)(images()).shape == images().shape
+
+
+def test_each_augmentation_says_whether_it_moves() -> None:
+    assert set(AUGMENTATIONS) == {*MOVING, "auto", "none"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from autoprune.components import Component
 from autoprune.data.inputs import Inputs, concatenate, fast_batches
 from autoprune.data.labelled import Labelled, labelled_pair
+from autoprune.data.outputs import main_tensor
 from autoprune.data.splits import random_order
 from autoprune.errors import DataError
 from autoprune.layout import layout_for
@@ -31,8 +32,8 @@ class LabelledMetric(Component, ABC):
     """
 
     scale: MetricScale
-    of_classifiers: ClassVar[bool] = True
-    """Whether networks that it judges may be trained as classifiers, by cross-entropy and distillation."""
+    loss: ClassVar[str] = "cross-entropy"
+    """Name of the loss by which networks that it judges are trained, where the study names none."""
 
     def __init__(self, loader: Iterable[Any], device: torch.device) -> None:
         whole = [self._labelled(batch, device) for batch in loader]
@@ -133,14 +134,11 @@ class LabelledMetric(Component, ABC):
 
 
 def main_output(output: Any, what: str) -> Tensor:
-    """The tensor that is judged: the output itself, or entry "out" or "logits" of a dict."""
-    if isinstance(output, Mapping):
-        for name in ("out", "logits"):
-            if isinstance(output.get(name), Tensor):
-                return main_output(output[name], what)
-    if not isinstance(output, Tensor) or not output.is_floating_point():
+    """The tensor that is judged; DataError where there is none."""
+    found = main_tensor(output)
+    if found is None:
         raise wrong_output(output, what)
-    return output
+    return found
 
 
 def wrong_output(output: Any, what: str) -> DataError:

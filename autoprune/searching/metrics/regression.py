@@ -21,7 +21,7 @@ class R2(LabelledMetric):
     """
 
     scale = MetricScale(name="r2", floor=0.0)
-    of_classifiers = False
+    loss = "squared-error"
 
     def check_labels(self, labels: Tensor, images: int) -> None:
         if labels.dim() not in (1, 2) or len(labels) != images or not labels.is_floating_point():

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from autoprune.errors import DataError
 from autoprune.training import cross_entropy, distillation_loss
-from autoprune.training.losses import class_scores
+from autoprune.training.losses.classification import class_scores
 from autoprune.training.temperature import temperature_at
 
 
@@ -79,3 +79,4 @@ def test_images_that_nobody_asks_about_count_nowhere() -> None:
     asked = labels >= 0
     found = cross_entropy(scores(0), labels)
     torch.testing.assert_close(found, cross_entropy(scores(0)[asked], labels[asked]))
+    assert cross_entropy(scores(0), torch.full((6,), -100)) == 0, "and nothing is no number"

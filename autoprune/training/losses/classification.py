@@ -11,9 +11,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from autoprune.errors import DataError
+from autoprune.training.losses.base import TaskLoss, single, task_losses
 
 IGNORED = -100
 """Label of images that nobody asks about, by torch's custom."""
+
+
+@task_losses.register("cross-entropy")
+class CrossEntropy(TaskLoss):
+    """Cross-entropy of class scores, and the teacher's distribution over the classes.
+
+    The network gives (batch, classes); integer labels (batch,).
+    """
+
+    citation = "Hinton, Vinyals and Dean, 2015"
+    moves_images = "always"
+
+    def to_labels(self, output: Any, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+        return cross_entropy(class_scores(output), labels, smoothing)
+
+    def to_teacher(self, output: Any, teacher: Any, temperature: float = 1.0) -> Tensor:
+        return distillation_loss(class_scores(output), class_scores(teacher, "the teacher"), temperature)
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -26,12 +44,12 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> T
 def cross_entropy(scores: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Mean cross-entropy of scores (batch, classes) with integer labels (batch,) of 0 to `classes` - 1.
 
-    Labels may be on another device. DataError for other labels.
+    Labels may be on another device; those of -100 count nowhere, 0 where all are so. DataError for others.
     """
     if labels.shape != scores.shape[:1] or labels.is_floating_point():
         raise DataError(
             f"labels must be integers of shape ({len(scores)},), got {labels.dtype} {tuple(labels.shape)}; "
-            "with distillation = 1 no labels are read."
+            "with distillation = 1 no labels are read, and `autoprune methods loss` lists what fits others."
         )
     odd = labels[((labels < 0) | (labels >= scores.shape[1])) & (labels != IGNORED)]
     if len(odd):
@@ -39,15 +57,11 @@ def cross_entropy(scores: Tensor, labels: Tensor, smoothing: float = 0.0) -> Ten
             f"labels must be integers of 0 to {scores.shape[1] - 1}, one for each score of the network, got "
             f"{int(odd[0])}; with distillation = 1 no labels are read."
         )
-    return F.cross_entropy(scores, labels.long().to(scores.device), label_smoothing=smoothing)
+    labels = labels.long().to(scores.device)
+    summed = F.cross_entropy(scores, labels, label_smoothing=smoothing, reduction="sum")
+    return summed / (labels != IGNORED).sum().clamp_min(1)
 
 
 def class_scores(output: Any, who: str = "the network") -> Tensor:
     """The output as scores (batch, classes) in float32 at least; DataError for any other output."""
-    if isinstance(output, Tensor) and output.dim() == 2 and output.is_floating_point():
-        return output.float() if output.dtype.itemsize < 4 else output
-    found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    raise DataError(
-        f"fine-tuning needs outputs of shape (batch, classes) from {who}, got {found}; "
-        "wrap the model so that it returns class scores alone."
-    )
+    return single(output, "(batch, classes)", who, dims=2)
