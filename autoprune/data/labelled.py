@@ -11,7 +11,7 @@ from autoprune.errors import DataError
 
 Labelled = tuple[Inputs, Tensor]
 """Inputs and their labels, one row for each."""
-UNLABELLED_PIXEL = 255
+UNLABELLED = 255
 """Label of pixels that nobody asks about, by the custom of Pascal VOC and torchvision."""
 _ADVICE = "pass a labelled loader, or evaluate(model) -> float"
 

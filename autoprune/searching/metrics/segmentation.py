@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autoprune.data.labelled import UNLABELLED_PIXEL
+from autoprune.data.labelled import UNLABELLED
 from autoprune.errors import DataError
 from autoprune.searching.metric_scale import MetricScale
 from autoprune.searching.metrics.base import LabelledMetric, main_output, metrics, wrong_output
@@ -42,18 +42,18 @@ class PerPixel(LabelledMetric):
                 f"scores {tuple(scores.shape)} must have the height and width of their labels "
                 f"{tuple(labels.shape)}; let the network's output be resized to the labels' size."
             )
-        classes, counted = scores.shape[1], labels != UNLABELLED_PIXEL
+        classes, counted = scores.shape[1], labels != UNLABELLED
         true, found = labels[counted].long(), scores.argmax(1)[counted]
         if len(true) and not 0 <= int(true.min()) <= int(true.max()) < classes:
             raise DataError(
                 f"labels of pixels must be 0 to {classes - 1}, as the network gives {classes} scores, or "
-                f"{UNLABELLED_PIXEL} to be ignored; got {int(true.min())} to {int(true.max())}."
+                f"{UNLABELLED} to be ignored; got {int(true.min())} to {int(true.max())}."
             )
         return torch.bincount(true * classes + found, minlength=classes**2).reshape(classes, classes)
 
     def value(self, total: Tensor) -> float:
         if int(total.sum()) == 0:
-            raise DataError(f"a metric of pixels needs labelled pixels, but all are {UNLABELLED_PIXEL} (ignored).")
+            raise DataError(f"a metric of pixels needs labelled pixels, but all are {UNLABELLED} (ignored).")
         return self.of_confusion(total.double())
 
     @abstractmethod

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from autoprune.data.labelled import UNLABELLED_PIXEL
+from autoprune.data.labelled import UNLABELLED
 from autoprune.errors import DataError
 from autoprune.training.losses.base import TaskLoss, single, task_losses
 from autoprune.training.losses.classification import IGNORED, cross_entropy, distillation_loss
@@ -32,7 +32,7 @@ class PixelCrossEntropy(TaskLoss):
                 f"got {labels.dtype} {tuple(labels.shape)}."
             )
         labels = labels.long().flatten()
-        return cross_entropy(_rows(scores), labels.masked_fill(labels == UNLABELLED_PIXEL, IGNORED), smoothing)
+        return cross_entropy(_rows(scores), labels.masked_fill(labels == UNLABELLED, IGNORED), smoothing)
 
     def to_teacher(self, output: Any, teacher: Any, temperature: float = 1.0) -> Tensor:
         mine, wanted = pixel_scores(output), pixel_scores(teacher, "the teacher")
