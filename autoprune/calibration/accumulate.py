@@ -1,4 +1,4 @@
-"""Moments of one layer call, a few images at a time so that the matrix of patches stays small."""
+"""Moments of a layer's calls, a few images at a time so that the matrix of patches stays small."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from autoprune.calibration.call import LayerCall
@@ -18,21 +19,46 @@ PATCHES = Limit(cpu=32_000_000, gpu=1_024_000_000, parts=70)
 """Bytes of the largest matrix of patches that is made at once, in float32: small ones leave a GPU idle."""
 
 
-@without_autocast
-def call_moments(call: LayerCall, grid: Grid, target: Tensor | None = None) -> Moments:
-    """Moments of the call's input patches on the grid; `target` (out, columns) are the wanted outputs."""
-    total: Moments | None = None
-    start = 0
-    for inputs in column_parts(call, grid):
-        stop = start + inputs.shape[-1]
-        moments = Moments.of(inputs, None if target is None else grouped(target[:, start:stop], call.groups))
-        if total is None:
-            total = moments
+class Collected:
+    """Moments of one layer's calls, in the order of its flattened weight.
+
+    Columns wait until there are as many as they have rows: the product of few costs less than to add up the
+    matrices that it makes.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[Tensor] = []
+        self._moments: Moments | None = None
+        self._order: Tensor | None = None
+
+    @without_autocast
+    def add(self, call: LayerCall, grid: Grid) -> None:
+        """Take in the call's input patches on the grid."""
+        if self._order is None:
+            self._order = natural_order(call)
+        for columns in column_parts(call, grid):
+            count = columns.shape[-1] + sum(part.shape[-1] for part in self._waiting)
+            if count < columns.shape[-2]:
+                # A copy: the network may go on working on this tensor in place.
+                self._waiting.append(columns.clone())
+            else:
+                self._take([*self._waiting, columns])
+                self._waiting = []
+
+    def moments(self) -> Moments:
+        """Of all calls so far."""
+        if self._waiting:
+            self._take(self._waiting)
+            self._waiting = []
+        assert self._moments is not None and self._order is not None, "there is at least one call"
+        return self._moments.reordered(self._order)
+
+    def _take(self, parts: list[Tensor]) -> None:
+        moments = Moments.of(parts[0] if len(parts) == 1 else torch.cat(parts, -1))
+        if self._moments is None:
+            self._moments = moments
         else:
-            total.add(moments)
-        start = stop
-    assert total is not None, "a layer call has at least one image"
-    return total.reordered(natural_order(call))
+            self._moments.add(moments)
 
 
 def grouped(target: Tensor, groups: int) -> Tensor:

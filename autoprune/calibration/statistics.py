@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from autoprune.calibration.accumulate import call_moments
+from autoprune.calibration.accumulate import Collected
 from autoprune.calibration.call import LayerCall
 from autoprune.calibration.columns import Grid, steps_of
 from autoprune.calibration.moments import Moments
@@ -106,7 +107,7 @@ def calibrate(
 
     Raises DataError when there are no images, or when a layer's inputs are not finite.
     """
-    collected: dict[str, Moments] = {}
+    collected: defaultdict[str, Collected] = defaultdict(Collected)
     images = 0
     for number, batch in enumerate(batches):
         with LayerTap(model, layers, _collector(collected, number, positions_per_image)):
@@ -116,29 +117,25 @@ def calibrate(
             progress(batch.size)
     if images == 0:
         raise DataError("calibration needs at least one image, got an empty loader; pass some inputs.")
-    _check_finite(collected)
-    return Statistics(collected, damping, images)
+    moments = {name: of_layer.moments() for name, of_layer in collected.items()}
+    _check_finite(moments)
+    return Statistics(moments, damping, images)
 
 
 def _collector(
-    collected: dict[str, Moments], number: int, limit: int | None
+    collected: Mapping[str, Collected], number: int, limit: int | None
 ) -> Callable[[LayerCall], Tensor]:
     def collect(call: LayerCall) -> Tensor:
         output = call.run()
-        grid = Grid(steps_of(call, output, limit), number)
-        moments = call_moments(call, grid)
-        if call.layer.name in collected:
-            collected[call.layer.name].add(moments)
-        else:
-            collected[call.layer.name] = moments
+        collected[call.layer.name].add(call, Grid(steps_of(call, output, limit), number))
         return output
 
     return collect
 
 
-def _check_finite(collected: Mapping[str, Moments]) -> None:
-    for name, moments in collected.items():
-        if not bool(moments.first.isfinite().all()):
+def _check_finite(moments: Mapping[str, Moments]) -> None:
+    for name, of_layer in moments.items():
+        if not bool(of_layer.first.isfinite().all()):
             raise DataError(
                 f"the inputs of layer '{name}' are not finite on the calibration images; "
                 "check the images and the model's weights for NaN or infinity."

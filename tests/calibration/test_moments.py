@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from autoprune.calibration import accumulate
 from autoprune.calibration import moments as module
@@ -14,6 +14,7 @@ from autoprune.calibration.statistics import calibrate, centred
 from autoprune.criteria.views import dense_weight
 from autoprune.data.inputs import Inputs
 from autoprune.errors import DataError
+from autoprune.graph import find_groups
 from autoprune.linear_algebra import for_images
 from autoprune.memory import Limit
 from tests.small import NETWORKS, make_bench
@@ -112,6 +113,30 @@ def test_calibration_does_not_depend_on_batches(name: str, monkeypatch: pytest.M
         assert moments.count == parts.moments[layer].count
         torch.testing.assert_close(moments.second, parts.moments[layer].second)
         torch.testing.assert_close(moments.first, parts.moments[layer].first)
+
+
+class _InPlace(nn.Module):
+    """Works on what a layer has read after the layer has read it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.head = nn.Linear(40, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * 1
+        y = self.wide(x)
+        return self.head(y + torch.relu_(x)[:, :8])
+
+
+def test_columns_that_wait_for_more_are_as_they_were_read() -> None:
+    model, images = _InPlace().double().eval(), torch.randn(63, 40, dtype=torch.float64)
+    layers = find_groups(model, (images[:1],)).layers
+    # Six batches have as many columns as the layer reads rows, and the rest waits to the end.
+    batches = [Inputs((part,)) for part in images.split(7)]
+    found = calibrate(model, layers, batches, damping=1e-3).moments["wide"]
+    assert found.count == 63
+    torch.testing.assert_close(found.second[0], images.mT @ images)
+    torch.testing.assert_close(found.first[0], images.sum(0))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
