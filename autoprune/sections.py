@@ -192,10 +192,10 @@ class TrainingConfig(Section):
     workers: Annotated[int, Field(ge=0)] = 0
 
     def identity(self) -> dict[str, Any]:
-        """What must stay the same when a training continues; without the loss where it is left open, as
-        before there was a choice: such trainings continue."""
+        """What must stay the same when a training continues: not the workers, nor the loss where it is left
+        open, as before there was a choice."""
         open_loss = {"loss"} if self.loss == type(self).model_fields["loss"].default else set()
-        return self.model_dump(mode="json", exclude=open_loss)
+        return self.model_dump(mode="json", exclude={"workers", *open_loss})
 
     @field_validator("temperature", mode="before")
     @classmethod
@@ -218,6 +218,8 @@ class TrainingConfig(Section):
             raise ValueError('nesterov needs optimizer = "sgd" and a momentum above 0')
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs should be less than epochs ({self.epochs})")
+        if self.distillation == 0 and self.temperature != fields["temperature"].default:
+            raise ValueError("temperature is that of the teacher, whom distillation = 0 does not ask")
         if self.distillation == 1 and self.label_smoothing > 0:
             raise ValueError("label_smoothing needs labels, which distillation = 1 does not read")
         return self

@@ -12,6 +12,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from autoprune.errors import DataError
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -68,3 +70,13 @@ def without_autocast(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
 
     return outside
+
+
+def as_number(metric: Any) -> float:
+    """What a metric gave as a number, which need not be finite; DataError where it is none."""
+    try:
+        return float(metric)
+    except (TypeError, ValueError, RuntimeError):
+        shape = f" of shape {tuple(metric.shape)}" if isinstance(metric, Tensor) else ""
+        came = f"{type(metric).__name__}{shape}"
+        raise DataError(f"the metric must be one number (higher is better), got {came}.") from None

@@ -188,6 +188,7 @@ def test_a_temperature_is_a_number_or_a_pair(tmp_path: Path, text: str, temperat
         ("nesterov = true\nmomentum = 0.0", "nesterov"),
         ("epochs = 3\nwarmup_epochs = 3.0", r"less than epochs \(3\)"),
         ("distillation = 1.0\nlabel_smoothing = 0.1", "label_smoothing needs labels"),
+        ("distillation = 0.0\ntemperature = 2.0", "temperature is that of the teacher"),
         ("epoch = 3", "did you mean 'epochs'"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -23,11 +23,21 @@ def data_fingerprint(splits: Splits) -> str:
     return digest.hexdigest()[:DIGITS]
 
 
-def _add_dataset(digest: Digest, name: str, dataset: Dataset[Any]) -> None:
-    count = size_of(dataset, name)
+def fingerprint_of_dataset(dataset: Dataset[Any], indices: Sequence[int] | None = None) -> str:
+    """Sixteen hex digits over the number of samples and some of them, of those at `indices` where given."""
+    digest = hashlib.sha256()
+    _add_dataset(digest, "dataset", dataset, indices)
+    return digest.hexdigest()[:DIGITS]
+
+
+def _add_dataset(
+    digest: Digest, name: str, dataset: Dataset[Any], indices: Sequence[int] | None = None
+) -> None:
+    chosen = range(size_of(dataset, name)) if indices is None else indices
+    count = len(chosen)
     digest.update(f"{name}|{count}|".encode())
-    for index in sorted({count * step // SAMPLES for step in range(SAMPLES)} if count else ()):
-        _add(digest, str(index), dataset[index])
+    for place in sorted({count * step // SAMPLES for step in range(SAMPLES)} if count else ()):
+        _add(digest, str(place), dataset[int(chosen[place])])
 
 
 def _add(digest: Digest, name: str, value: Any) -> None:

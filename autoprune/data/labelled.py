@@ -13,7 +13,14 @@ Labelled = tuple[Inputs, Tensor]
 """Inputs and their labels, one row for each."""
 UNLABELLED = 255
 """Label of pixels that nobody asks about, by the custom of Pascal VOC and torchvision."""
+IGNORED = -100
+"""The same by torch's custom, of images and pixels."""
 _ADVICE = "pass a labelled loader, or evaluate(model) -> float"
+
+
+def is_labelled(pixels: Tensor) -> Tensor:
+    """Where pixels have a label, of the same shape."""
+    return (pixels != UNLABELLED) & (pixels != IGNORED)
 
 
 def labelled_pair(batch: Any, who: str = "labelled batches", advice: str = _ADVICE) -> Labelled:

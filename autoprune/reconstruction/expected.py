@@ -10,7 +10,7 @@ formula; for the rectifier without a mean, Cho and Saul, NeurIPS 2009).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autoprune.criteria.views import producer_weights
-from autoprune.graph.groups import ChannelGraph, ChannelGroup, Layer, Member
+from autoprune.graph.groups import ChannelGraph, ChannelGroup, Layer, Member, Role
 from autoprune.graph.state import tensor_of
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -61,23 +61,33 @@ def of_channels(
     model: nn.Module, graph: ChannelGraph, group: ChannelGroup, activation: str
 ) -> Expected | None:
     """Moments after batch norm and activation; None where producers tie different numbers of channels, or
-    are no layers (an embedding) or layers that are read both ways.
+    are no layers (an embedding) or layers that are read both ways, or where some consumers read channels
+    before a depthwise convolution and others behind it.
 
     Producers that meet in a residual sum count as independent. A producer without batch norm counts as
     reading white inputs of unit power, which tells nothing reliable of the mean. Where a channel of the
-    group ties several (a grouped convolution), their second moments are summed.
+    group ties several (a grouped convolution), their second moments are summed. To a depthwise convolution
+    neighbouring places count as independent; without batch norm behind it there is no activation either.
     """
     layers = {layer.weight: layer for layer in graph.layers}
-    members = producer_weights(model, group)
+    members, between = producer_weights(model, group), _depthwise(graph, group)
     if len({member.positions.shape[1] for member in members}) > 1:
         return None
     if any(not _computes(layers.get(member.tensor), member) for member in members):
+        return None
+    if between and not (members[0].positions.shape[1] == 1 and _in_one_line(graph, group, between)):
         return None
     parts = [_linear(model, member, layers[member.tensor]) for member in members]
     covariance = torch.stack([covariance for covariance, _ in parts]).sum(0)
     mean = torch.stack([mean for _, mean in parts]).sum(0)
     covariance, mean = activated(covariance, mean, ACTIVATIONS[activation])
-    if len(mean) == 1 and all(layers[member.tensor].norm is not None for member in members):
+    known = len(mean) == 1 and all(layers[member.tensor].norm is not None for member in members)
+    for layer in between:
+        covariance, mean = _filtered(model, layer, covariance, mean)
+        if layer.norm is not None:
+            covariance, mean = activated(covariance, mean, ACTIVATIONS[activation])
+            known = True
+    if known:
         return Expected(covariance[0], mean[0], True)
     second = (covariance + mean.unsqueeze(2) * mean.unsqueeze(1)).sum(0)
     return Expected(second, torch.zeros_like(mean[0]), False)
@@ -110,6 +120,36 @@ def _hermite(x: Tensor) -> list[Tensor]:
     for k in range(2, _ORDER + 1):
         found.append((x * found[-1] - math.sqrt(k - 1) * found[-2]) / math.sqrt(k))
     return found
+
+
+def _depthwise(graph: ChannelGraph, group: ChannelGroup) -> list[Layer]:
+    """Depthwise convolutions that the group's channels run through, in order of execution."""
+    followers = {member.tensor for member in group.of_role(Role.FOLLOWER)}
+    return [layer for layer in graph.layers if layer.weight in followers]
+
+
+def _in_one_line(graph: ChannelGraph, group: ChannelGroup, between: Sequence[Layer]) -> bool:
+    """Whether all producers run before the first and all consumers after the last of these layers, which is
+    as near as the order of execution comes to who reads whom."""
+    place = {layer.weight: number for number, layer in enumerate(graph.layers)}
+    first, last = place[between[0].weight], place[between[-1].weight]
+    before = [place.get(member.tensor, -1) < first for member in group.of_role(Role.PRODUCER)]
+    return all(before) and all(place[member.tensor] > last for member in group.of_role(Role.CONSUMER))
+
+
+def _filtered(model: nn.Module, layer: Layer, covariance: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Covariance (1, width, width) and mean (1, width) of channels behind a depthwise convolution, and the
+    batch norm that follows it if any."""
+    kernels = tensor_of(model, layer.weight).detach().double().flatten(1)
+    covariance = covariance * (kernels @ kernels.mT)
+    if layer.norm is None:
+        shift = 0.0 if layer.bias is None else _state(tensor_of(model, layer.bias), mean[0])
+        return covariance, mean * kernels.sum(1) + shift
+    norm = model.get_submodule(layer.norm)
+    deviation = covariance.diagonal(dim1=-2, dim2=-1).clamp_min(torch.finfo(covariance.dtype).tiny).sqrt()
+    scale = _state(norm.weight, torch.ones_like(mean[0])) / deviation
+    shift = _state(norm.bias, torch.zeros_like(mean[0]))
+    return covariance * scale.unsqueeze(2) * scale.unsqueeze(1), shift.unsqueeze(0)
 
 
 def _computes(layer: Layer | None, member: Member) -> bool:

@@ -21,6 +21,7 @@ from autoprune.calibration.call import LayerCall
 from autoprune.calibration.columns import Grid, output_columns
 from autoprune.calibration.flow import Affine, Branch, FlowHandler, FlowTap
 from autoprune.data.inputs import Inputs
+from autoprune.errors import ConfigError
 from autoprune.graph.groups import Kept, Layer
 from autoprune.reconstruction.base import Bench, Reconstruction, reconstructions
 from autoprune.reconstruction.independent import restore_independently
@@ -30,6 +31,8 @@ from autoprune.reconstruction.targets import DenseTargets
 from autoprune.reconstruction.weights import add_constant, set_weight, weight_of
 from autoprune.tensors import without_autocast
 
+ROUNDS = 2
+"""Fits behind a clamp, by default."""
 NEAR = 4
 """Layers behind one that loses columns in which what it left over is worth repairing for a quick judgement:
 a candidate with one pruned group then costs the fits of a few layers, however deep its network is."""
@@ -55,11 +58,18 @@ class Sequential(Reconstruction):
     )
 
     target: Literal["after", "before"] = "after"
-    rounds: Annotated[int, Field(ge=1)] = 2
+    rounds: Annotated[int, Field(ge=1)] = ROUNDS
     reach: Annotated[int, Field(ge=0)] | None = None
     positions: Annotated[int, Field(ge=1)] | None = None
     mirror: bool = False
     crops: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.target == "before" and self.rounds not in (ROUNDS, 1):
+            raise ConfigError(
+                "option 'rounds' of reconstruction 'sequential' counts fits behind the clamp, got "
+                f'{self.rounds} with target = "before", which fits in front of it; leave one of them out.'
+            )
 
     def quick(self) -> Sequential:
         reach = NEAR if self.reach is None else min(NEAR, self.reach)

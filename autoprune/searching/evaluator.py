@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from autoprune.data.inputs import Inputs
 from autoprune.data.outputs import flatten
@@ -20,6 +20,7 @@ from autoprune.reconstruction.base import Bench, Reconstruction
 from autoprune.reconstruction.batch_norm import re_estimate
 from autoprune.searching.metrics import LabelledMetric
 from autoprune.searching.outputs import OutputError
+from autoprune.tensors import as_number
 
 
 class NotFinite(DataError):
@@ -114,8 +115,15 @@ class Evaluator:
         accuracy, error = self._judge(network)
         latency = None if self.latency is None else self.latency(network)
         wanted = before(checked(accuracy), latency)
-        plain = checked(self.metric(self.sliced(kept))) if wanted else None
-        return Measurement(accuracy, plain, error, latency)
+        return Measurement(accuracy, self._before(kept) if wanted else None, error, latency)
+
+    def _before(self, kept: Kept) -> float | None:
+        """The metric of the candidate as sliced; None where that is no finite number: it is told beside the
+        measurement, which it must not cost."""
+        try:
+            return checked(self.metric(self.sliced(kept)))
+        except NotFinite:
+            return None
 
     @torch.no_grad()
     def error(self, kept: Kept) -> float:
@@ -167,12 +175,7 @@ def leads(part: Sequence[Inputs], whole: Sequence[Inputs]) -> bool:
 
 def checked(value: Any) -> float:
     """A metric must be a finite number."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, RuntimeError):
-        shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
-        came = f"{type(value).__name__}{shape}"
-        raise DataError(f"the metric must be one number (higher is better), got {came}.") from None
+    number = as_number(value)
     if not number == number or abs(number) == float("inf"):
         raise NotFinite(number)
     return number

@@ -67,11 +67,16 @@ class Point:
     builder: Callable[[Point], nn.Module] | None = field(default=None, repr=False, compare=False)
 
     def within(self, limits: Mapping[str, float]) -> bool:
-        """Whether every cost is at most its limit, by name; of a latency, the median plus the spread."""
-        costs = {name: getattr(self, name) for name in limits}
-        if LATENCY in limits and self.latency_ms is not None:
-            costs[LATENCY] = self.latency_ms + (self.latency_spread_ms or 0.0)
-        return all(costs[name] is not None and costs[name] <= limit for name, limit in limits.items())
+        """Whether every cost is at most its limit, by name."""
+        costs = {name: self.bounded(name) for name in limits}
+        return all(cost is not None and cost <= limits[name] for name, cost in costs.items())
+
+    def bounded(self, name: str) -> float | None:
+        """What a limit of this name bounds: the cost; of a latency, the median plus the spread."""
+        value: float | None = getattr(self, name)
+        if name != LATENCY or value is None:
+            return value
+        return value + (self.latency_spread_ms or 0.0)
 
     def build(self) -> nn.Module:
         """The pruned network with restored weights: a module of the user's own class, in eval mode."""
@@ -225,7 +230,9 @@ class Front:
         if latency_ms is not None:
             _ = self.over("latency")
             limits[LATENCY] = latency_ms
-        inside = [p for p in self._in_bound if p.within(limits)]
+        if self.latency_bound is not None:
+            limits[LATENCY] = min(self.latency_bound, limits.get(LATENCY, self.latency_bound))
+        inside = [p for p in self.trials if p.within(limits)]
         if not inside:
             raise BudgetError(self._nothing_within(limits))
         return max(inside, key=lambda p: (RANKINGS[by](p), -self.cost(p), -p.trial))
@@ -262,8 +269,12 @@ class Front:
         wanted = ", ".join(f"{name} <= {limit:,.{digits.get(name, 0)}f}" for name, limit in limits.items())
         if not self.trials:
             return f"study '{self.study}' has no finished trial yet; run 'autoprune search' first."
-        found = {name: [v for p in self.trials if (v := getattr(p, name)) is not None] for name in limits}
+        found = {name: [v for p in self.trials if (v := p.bounded(name)) is not None] for name in limits}
         least = ", ".join(
             f"{name} {min(values):,.{digits.get(name, 0)}f}" for name, values in found.items() if values
         )
-        return f"no finished trial has {wanted}; the least so far: {least}. Search with a budget, or longer."
+        spread = " (median plus spread)" if LATENCY in limits else ""
+        return (
+            f"no finished trial has {wanted}{spread}; the least so far: {least}. Search with a budget, or "
+            "longer."
+        )

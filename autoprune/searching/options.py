@@ -75,7 +75,13 @@ class Options:
         check_options(strategies, self.strategy, self.strategy_options)
         # Made, for options may contradict each other.
         create(reconstructions, self.reconstruction, self.reconstruction_options)
-        check_options(recoveries, self.recovery, self.recovery_options)
+        recovery = create(recoveries, self.recovery, self.recovery_options)
+        if recovery.needs_parent and not strategies[self.strategy].continues:
+            raise ConfigError(
+                f"recovery '{self.recovery}' is to start from the trial before, from which strategy "
+                f"'{self.strategy}' does not continue; leave start out, or choose one of "
+                f"{', '.join(name for name in strategies if strategies[name].continues)}."
+            )
 
     def identity(self) -> dict[str, Any]:
         """What must stay the same when a study continues."""
@@ -106,8 +112,8 @@ class Options:
         epochs = {"history_epochs": self.history_epochs} if self.needs_history else {}
         if not self.trains:
             return epochs
-        training = {name: value for name, value in self.training.identity().items() if name != "workers"}
-        how = {"method": self.recovery, "options": dict(self.recovery_options), "training": training}
+        options, training = dict(self.recovery_options), self.training.identity()
+        how = {"method": self.recovery, "options": options, "training": training}
         return {**how, **epochs}
 
 

@@ -23,8 +23,10 @@ def write_checkpoint(path: Path, state: State, identity: State) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"schema": SCHEMA, "identity": identity, "state": state}, temporary)
         os.replace(temporary, path)
-    except OSError as error:
-        raise TrainingError(f"checkpoint '{path}' cannot be written: {error.strerror}.") from error
+    except (OSError, RuntimeError) as error:
+        # torch's writer has errors of its own where a disk is full.
+        why = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        raise TrainingError(f"checkpoint '{path}' cannot be written: {why}.") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -39,6 +41,8 @@ def read_checkpoint(path: Path, identity: State) -> State | None:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         schema, found, state = int(content["schema"]), dict(content["identity"]), dict(content["state"])
+    except OSError as error:
+        raise TrainingError(f"checkpoint '{path}' cannot be read: {error.strerror}.") from error
     except Exception as error:
         # Bytes that are no checkpoint make the reader fail in many ways.
         raise TrainingError(f"checkpoint '{path}' is damaged; remove it and begin anew.") from error

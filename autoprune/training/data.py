@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from autoprune.data.fingerprint import fingerprint_of_dataset
 from autoprune.data.inputs import Inputs
 from autoprune.data.labelled import labelled_pair
 from autoprune.data.pixels import Pixels, Unlabelled
@@ -45,6 +46,16 @@ class TrainingData:
     def __len__(self) -> int:
         return size_of(self.dataset) if self.indices is None else len(self.indices)
 
+    @property
+    def _inner(self) -> Dataset[Any]:
+        return self.dataset.labelled if isinstance(self.dataset, Unlabelled) else self.dataset
+
+    def identity(self) -> dict[str, Any]:
+        """What tells these images from others: their number and, where they are in memory, a fingerprint. A
+        dataset of the user's may draw a sample anew whenever it is asked."""
+        known = fingerprint_of_dataset(self._inner, self.indices) if _takes_batches(self._inner) else None
+        return {"images": len(self), "data": known}
+
     def batches(self, batch_size: int, seed: int) -> Iterator[Any]:
         """All images once, in an order that `seed` decides, in batches of at most `batch_size`.
 
@@ -55,13 +66,18 @@ class TrainingData:
         if self.indices is not None:
             order = torch.as_tensor(self.indices)[order]
         parts = torch.tensor_split(order, steps_per_epoch(len(self), batch_size))
-        inner = self.dataset.labelled if isinstance(self.dataset, Unlabelled) else self.dataset
-        if isinstance(inner, Pixels | TensorDataset):
+        if _takes_batches(self._inner):
             return (self.dataset[part] for part in parts)
         sampler = [part.tolist() for part in parts]
         return iter(
             DataLoader(self.dataset, batch_sampler=sampler, num_workers=self.workers, generator=generator)
         )
+
+
+def _takes_batches(dataset: Dataset[Any]) -> bool:
+    """Whether an index of many images gives their batch: not of a user's own class, which may transform
+    single images."""
+    return type(dataset) in (Pixels, TensorDataset)
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from autoprune.config import TrainingConfig
 from autoprune.errors import TrainingError
 from autoprune.progress import Stage
+from autoprune.tensors import as_number
 from autoprune.training.data import TrainingData, steps_per_epoch
 from autoprune.training.objective import Objective
 from autoprune.training.optimisation import learning_rate_at, set_learning_rate
@@ -57,7 +58,7 @@ class Loop:
         self._training_mode()
         with seeded(seed_of(self.seed, number, 0), self.device):
             loss = self._train(number, optimizer, stage)
-        metric = self.metric()
+        metric = self.metric(number)
         return Epoch(
             number=number,
             loss=loss,
@@ -66,15 +67,19 @@ class Loop:
             seconds=time.perf_counter() - start,
         )
 
-    def metric(self) -> float | None:
-        """What `evaluate` says of the network in eval mode, higher is better."""
+    def metric(self, epochs: int) -> float | None:
+        """What `evaluate` says of the network in eval mode after so many epochs, higher is better.
+
+        DataError where that is no number, Diverged where it is not finite.
+        """
         self.network.eval()
         if self.evaluate is None:
             return None
         with torch.no_grad():
-            value = float(self.evaluate(self.network))
+            value = as_number(self.evaluate(self.network))
         if not math.isfinite(value):
-            raise Diverged(f"the validation metric must be a finite number, got {value}; {_ADVICE}")
+            advice = _ADVICE if epochs else "the network was not trained yet: look at it, and at the data."
+            raise Diverged(f"the validation metric must be a finite number, got {value}; {advice}")
         return value
 
     def _train(self, number: int, optimizer: Optimizer, stage: Stage) -> float:
@@ -112,7 +117,7 @@ class Loop:
         return f"epoch {number}/{self.settings.epochs}, loss {loss:.4f}"
 
 
-_ADVICE = "lower learning_rate in [training], or set warmup_epochs."
+_ADVICE = "lower learning_rate in [training], set warmup_epochs, or look for NaN in images and labels."
 
 
 def _checked(total: Tensor, images: int) -> float:

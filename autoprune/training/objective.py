@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from autoprune.config import TrainingConfig
 from autoprune.data.inputs import Inputs, most_inputs
-from autoprune.errors import ConfigError
+from autoprune.errors import ConfigError, DataError
 from autoprune.layout import training_layout
 from autoprune.training.augmentation import Augment
 from autoprune.training.data import labelled
@@ -66,9 +66,15 @@ class Objective:
         return inputs.laid_out(self._layouts[network])
 
     def _augmented(self, inputs: Inputs) -> Inputs:
-        """Images are the only positional input; other kinds of input are left as they are."""
-        if len(inputs.tensors) == 1 and inputs.args:
-            inputs = Inputs((self.augment(inputs.args[0]),))
+        """Images are the only input, positional or by name. Of several, none is changed by rule, and a
+        DataError says so where an augmentation is named."""
+        if len(inputs.tensors) == 1:
+            return inputs.map(self.augment)
+        if self.settings.augmentation not in ("auto", "none"):
+            raise DataError(
+                f"augmentation '{self.settings.augmentation}' changes the only input of a network, got "
+                f"{len(inputs.tensors)} inputs; set 'none' and change them in the dataset."
+            )
         return inputs
 
     @torch.no_grad()

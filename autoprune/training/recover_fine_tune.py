@@ -24,6 +24,10 @@ class FineTune(Recovery):
 
     start: Literal["reconstruction", "parent"] = "reconstruction"
 
+    @property
+    def needs_parent(self) -> bool:
+        return self.start == "parent"
+
     def recover(self, job: Job) -> Trained:
         network = self._start(job)
         history = job.train(network, "fine-tune")

@@ -51,7 +51,6 @@ class Job:
     seed: int
     progress: Progress
 
-
     def train(self, network: nn.Module, title: str) -> History:
         """Train `network` in place as [training] says, to its best epoch; the norms of its filters."""
         return train_recorded(
@@ -74,6 +73,11 @@ class Recovery(Component, ABC):
     """Whether it changes weights by training; a search in which nothing does needs no training images."""
     needs_history: ClassVar[bool] = False
     """Whether it reads the history of the dense network's training."""
+
+    @property
+    def needs_parent(self) -> bool:
+        """Whether it is meant for strategies that continue from the trial before."""
+        return False
 
     @abstractmethod
     def recover(self, job: Job) -> Trained:

@@ -62,7 +62,7 @@ def fine_tune(
     identity = {} if file is None else _identity(loop, teacher)
     with torch.enable_grad(), nullcontext() if teacher is None else evaluation_mode(teacher):
         saved = None if file is None else read_checkpoint(file, identity)
-        before = loop.metric() if saved is None else None
+        before = loop.metric(0) if saved is None else None
         state = TrainingState(network, optimizer, before, snapshot(network), before)
         try:
             if saved is not None:
@@ -95,7 +95,7 @@ def _identity(loop: Loop, teacher: nn.Module | None) -> dict[str, Any]:
     return {
         "settings": loop.settings.identity(),
         "seed": loop.seed,
-        "images": len(loop.data),
+        **loop.data.identity(),
         "network": fingerprint(loop.network),
         "teacher": None if teacher is None else fingerprint(teacher),
     }

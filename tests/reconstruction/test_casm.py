@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.components import create
-from autoprune.errors import ModelError
+from autoprune.errors import ConfigError, ModelError
 from autoprune.graph import Slicer
 from autoprune.reconstruction import Bench, reconstructions
 from tests.small import NETWORKS, make_bench, random_kept, relative_error
@@ -167,3 +167,9 @@ def test_a_network_whose_gradients_its_own_forward_destroys_is_an_error() -> Non
     bench = make_bench(model, images)
     with pytest.raises(ModelError, match="in place"):
         restored(bench, random_kept(bench.graph, 0.5), scope="network", steps=2, batch=16)
+
+
+@pytest.mark.parametrize("start", ["independent", "none"])
+def test_a_start_that_looks_at_no_image_takes_no_number_of_them(start: str) -> None:
+    with pytest.raises(ConfigError, match=f"'start_images'.* got start = \"{start}\""):
+        create(reconstructions, "casm", {"start": start, "start_images": 4})

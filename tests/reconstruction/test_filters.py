@@ -175,3 +175,70 @@ def test_coefficients_are_damped_relative_to_the_diagonal() -> None:
         coefficients(second * 1e6, stays, gone, 0.1), coefficients(second, stays, gone, 0.1)
     )
     assert float(coefficients(second, stays, gone, 0.5).norm()) < float(exact.norm())
+
+
+class _Separable(nn.Module):
+    def __init__(self, norms: bool) -> None:
+        super().__init__()
+        first, between = nn.Conv2d(3, 12, 3, bias=not norms), nn.Conv2d(12, 12, 3, groups=12, bias=not norms)
+        behind = [nn.BatchNorm2d(12), nn.ReLU()] if norms else []
+        self.before = nn.Sequential(first, *([nn.BatchNorm2d(12)] if norms else []), nn.ReLU())
+        self.between = nn.Sequential(between, *behind)
+        self.last = nn.Conv2d(12, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.between(self.before(x)))
+
+
+def separable(norms: bool = True) -> tuple[nn.Module, Tensor]:
+    """A network whose batch norms tell the truth of these images, and random scales and shifts."""
+    torch.manual_seed(0)
+    model, images = _Separable(norms).double(), torch.randn(200, 3, 10, 10, dtype=torch.float64)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0.5, 0.5)
+    model.train()(images)
+    return model.eval(), images
+
+
+def test_moments_are_those_behind_a_depthwise_convolution() -> None:
+    model, images = separable()
+    graph = make_bench(model, images[:2]).graph
+    found = of_channels(model, graph, graph.groups[0], "relu")
+    seen = model.between(model.before(images)).movedim(1, 0).flatten(1)
+    assert found is not None and found.centred
+    torch.testing.assert_close(found.mean, seen.mean(1), rtol=0.1, atol=0.05)
+    # Places are not independent as it takes them to be: half of a variance may be off.
+    assert bool(((found.covariance.diagonal() / seen.var(1)).log().abs() < 0.5).all())
+
+
+@pytest.mark.parametrize("norms", [True, False])
+def test_a_twin_behind_a_depthwise_convolution_is_taken_over_exactly(norms: bool) -> None:
+    model, images = separable(norms)
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            if not name.startswith("last"):
+                tensor[1::2] = tensor[::2]
+        for tensor in model.buffers():
+            if tensor.dim():
+                tensor[1::2] = tensor[::2]
+    bench = make_bench(model, images[:2], damping=1e-12)
+    found = restored(bench, {bench.graph.groups[0].name: torch.arange(0, 12, 2)}, "relu")
+    assert relative_error(found, model, images) < 1e-6
+
+
+def test_nothing_is_promised_where_some_read_before_and_some_behind() -> None:
+    class Both(_Separable):
+        def __init__(self) -> None:
+            super().__init__(norms=True)
+            self.head = nn.Conv2d(12, 5, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            read = self.before(x)
+            return self.head(read) + self.last(self.between(read))
+
+    model = Both().double().eval()
+    graph = make_bench(model, torch.randn(2, 3, 10, 10, dtype=torch.float64)).graph
+    assert of_channels(model, graph, graph.groups[0], "relu") is None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.components import create
+from autoprune.errors import ConfigError
 from autoprune.graph import Slicer
 from autoprune.reconstruction import Bench, Sequential, reconstructions
 from autoprune.reconstruction.sequential import disturbed
@@ -247,3 +248,8 @@ def test_layers_behind_one_that_cannot_be_refitted_are(reach: int | None, names:
 def test_however_closely_a_trial_looks_a_quick_judgement_does_not() -> None:
     quick = Sequential(positions=512, mirror=True, crops=2, rounds=4).quick()
     assert (quick.positions, quick.mirror, quick.crops, quick.rounds) == (None, False, 0, 1)
+
+
+def test_rounds_behind_a_clamp_are_not_asked_for_in_front_of_it() -> None:
+    with pytest.raises(ConfigError, match=r"'rounds'.* got 9 with target"):
+        Sequential(target="before", rounds=9)

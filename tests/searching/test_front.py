@@ -143,3 +143,16 @@ def test_points_by_their_places_on_the_front() -> None:
 def test_a_bound_must_be_a_positive_number(bound: Any) -> None:
     with pytest.raises(ConfigError, match="must be a positive number"):
         Front("s", DENSE, [point(0, 900, 0.8)]).best(macs=bound)
+
+
+def test_a_bound_that_nothing_meets_is_told_as_it_is_measured() -> None:
+    timed = replace(point(0, 400, 0.8), latency_ms=5.0, latency_spread_ms=0.5)
+    dense = replace(DENSE, latency_ms=9.0, latency_spread_ms=0.1)
+    with pytest.raises(BudgetError, match=r"latency_ms <= 5.20 \(median plus spread\); .*: latency_ms 5.50"):
+        Front("s", dense, [timed]).best(latency_ms=5.2)
+    bound = Front("s", dense, [timed], latency_bound=5.2)
+    with pytest.raises(BudgetError, match=r"has latency_ms <= 5.20 .*: latency_ms 5.50"):
+        bound.best()
+    with pytest.raises(BudgetError, match=r"macs <= 500, latency_ms <= 5.20 .*: macs 400, latency_ms 5.50"):
+        bound.best(macs=0.5, latency_ms=8.0)
+    assert Front("s", dense, [timed], latency_bound=5.5).best(latency_ms=8.0).trial == 0

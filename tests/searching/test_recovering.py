@@ -240,9 +240,10 @@ def test_a_candidate_whose_training_diverges_is_left_out(make_engine: MakeEngine
     metric, count = engine.task.metric, [0]
 
     def measured(network: Any) -> float:
-        # The dense network, then each candidate before and after its training: the second one diverges.
+        # The dense network; before, after and behind the first candidate's training, and as it was sliced;
+        # before and after the second one's.
         count[0] += 1
-        return float("nan") if count[0] == 5 else metric(network)
+        return float("nan") if count[0] == 7 else metric(network)
 
     object.__setattr__(engine.task, "metric", measured)
     assert len(engine.search().trials) == 3
@@ -256,3 +257,8 @@ def test_trainings_that_all_diverge_end_the_search(make_engine: MakeEngine) -> N
     object.__setattr__(engine.options, "training", wild)
     with pytest.raises(DataError, match=r"3 of 3 candidates cannot be measured.*learning_rate"):
         engine.search()
+
+
+def test_who_continues_from_no_trial_has_no_parent_to_start_from(make_engine: MakeEngine) -> None:
+    with pytest.raises(ConfigError, match=r"'knapsack' does not continue; .* history, rate-derivation"):
+        make(make_engine, **TUNED, recovery_options={"start": "parent"}).search()

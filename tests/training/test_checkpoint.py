@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from autoprune.config import TrainingConfig
 from autoprune.errors import TrainingError
 from autoprune.training import Epoch, TrainingData, TrainingResult, fine_tune
 from autoprune.training.checkpoint import read_checkpoint, write_checkpoint
-from tests.training.conftest import network, settings
+from tests.training.conftest import images, network, settings
 from tests.training.test_tuning import same
 
 Metric = Callable[[nn.Module], float]
@@ -82,6 +83,7 @@ def test_a_finished_training_gives_its_best_weights_again(train: TrainingData, t
         ({"settings": settings(learning_rate=0.2)}, r"settings.learning_rate: stored 0.1, now 0.2"),
         ({"seed": 1}, "seed: stored 0, now 1"),
         ({"network": network(seed=3)}, "network: stored"),
+        ({"data": TrainingData.of(TensorDataset(*images(90, seed=7)))}, "data: stored"),
     ],
 )
 def test_a_checkpoint_of_another_training_is_refused(
@@ -128,13 +130,27 @@ def test_the_checkpoint_before_stays_while_the_next_is_written(
     file = tmp_path / "checkpoint"
     write_checkpoint(file, {"epoch": 1}, {})
 
-    def full(*args: object) -> None:
-        raise OSError(28, "No space left on device")
+    for error in (OSError(28, "No space left"), RuntimeError("No space left: unexpected pos 768 vs 662")):
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(TrainingError, match="No space left"):
-        write_checkpoint(file, {"epoch": 2}, {})
+        def full(*args: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(torch, "save", full)
+        with pytest.raises(TrainingError, match="cannot be written: No space left"):
+            write_checkpoint(file, {"epoch": 2}, {})
     assert read_checkpoint(file, {}) == {"epoch": 1}
+
+
+def test_what_is_no_file_is_not_called_damaged(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="cannot be read: Is a directory"):
+        read_checkpoint(tmp_path, {})
+
+
+def test_the_number_of_workers_is_no_part_of_a_training(train: TrainingData, tmp_path: Path) -> None:
+    for workers in (0, 2):
+        fine_tune(
+            network(), data=train, settings=settings(epochs=1, workers=workers), checkpoint=tmp_path / "c"
+        )
 
 
 def test_epochs_are_counted_from_one(train: TrainingData) -> None:

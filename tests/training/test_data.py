@@ -81,3 +81,26 @@ def test_labels_that_nobody_needs_are_no_inputs() -> None:
     assert inputs.args == (images,) and labels is None
     inputs, labels = labelled([{"x": images}, masks], needed=False)
     assert inputs.kwargs == {"x": images} and labels is None
+
+
+class _Scaled(TensorDataset):
+    """Its transform is one of single samples."""
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
+        values, label = super().__getitem__(index)
+        return values / values.abs().max(), label
+
+
+def test_a_users_own_dataset_is_asked_for_single_samples() -> None:
+    values, labels = counted(20)
+    batches = TrainingData.of(_Scaled(values + 1, labels)).batches(8, seed=0)
+    assert all(torch.equal(inputs, torch.ones(len(inputs), 1)) for inputs, _ in batches)
+
+
+def test_images_in_memory_are_known_again() -> None:
+    first, second = TensorDataset(*counted(20)), TensorDataset(counted(20)[0] + 1, counted(20)[1])
+    assert TrainingData.of(first).identity() == TrainingData.of(first).identity()
+    assert TrainingData.of(first).identity() != TrainingData.of(second).identity()
+    some = [TrainingData(dataset=first, indices=indices) for indices in ([0, 1], [2, 3])]
+    assert some[0].identity() != some[1].identity()
+    assert TrainingData.of(Listed(*counted(20))).identity() == {"images": 20, "data": None}

@@ -133,8 +133,13 @@ def test_divergence_is_an_error_that_leaves_the_best_weights(train: TrainingData
     with pytest.raises(TrainingError, match=r"diverged; lower learning_rate"):
         fine_tune(model, data=train, settings=settings(learning_rate=1e30), evaluate=accuracy)
     assert same(model, network())
-    with pytest.raises(TrainingError, match="metric must be a finite number"):
+    with pytest.raises(TrainingError, match="metric must be a finite number, got nan; the network was not"):
         fine_tune(model, data=train, settings=settings(), evaluate=lambda _: float("nan"))
+    values = iter([0.5, float("nan")])
+    with pytest.raises(TrainingError, match="metric must be a finite number, got nan; lower learning_rate"):
+        fine_tune(model, data=train, settings=settings(), evaluate=lambda _: next(values))
+    with pytest.raises(DataError, match=r"metric must be one number .*, got NoneType"):
+        fine_tune(model, data=train, settings=settings(), evaluate=lambda _: None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])

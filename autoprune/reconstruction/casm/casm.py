@@ -26,8 +26,8 @@ from autoprune.reconstruction.replaying.passes import Passes, restorable
 from autoprune.reconstruction.replaying.windows import Target, Window, parameters_of
 
 Count = Annotated[int, Field(ge=1)]
-_VIEWS = ("sequential", "joint")
-"""Starts that can look at other views of the images as well."""
+_LOOKING = ("sequential", "joint")
+"""Starts that look at images of their own, and at other views of them."""
 
 
 @reconstructions.register("casm")
@@ -37,12 +37,12 @@ class Casm(Reconstruction):
 
     Their inputs are the pruned network's own activations; their targets the dense outputs of the consumer,
     after its norm, residual sum and (`target = "after"`) activation. `start` is the reconstruction to begin
-    with, on the first `start_images` calibration images (all when None). `scope = "group"`: Adam takes
-    `steps` steps of `batch` images for each small model, one after the other in order of execution, on
-    cached activations. `scope = "network"`: all targets at once, gradients through the whole network, the
-    dense network beside it; then images can be mirrored (`mirror`). On the first `images` calibration images,
-    or all; `crops` adds so many random parts of each. Both hold for a sequential or joint start as well. A
-    small model whose error does not fall stays as it was.
+    with, a sequential or joint one on the first `start_images` calibration images (all when None). `scope =
+    "group"`: Adam takes `steps` steps of `batch` images for each small model, one after the other in order of
+    execution, on cached activations. `scope = "network"`: all targets at once, gradients through the whole
+    network, the dense network beside it; then images can be mirrored (`mirror`). On the first `images`
+    calibration images, or all; `crops` adds so many random parts of each. Both hold for a sequential or joint
+    start as well. A small model whose error does not fall stays as it was.
     """
 
     citation = "Intraraprasit and Chitsobhuk, Computation 2023"
@@ -67,8 +67,14 @@ class Casm(Reconstruction):
                 "from cached activations, which are not mirrored; set the scope, or leave mirror out."
             )
 
+        if self.start_images is not None and self.start not in _LOOKING:
+            raise ConfigError(
+                "option 'start_images' of reconstruction 'casm' needs a start that looks at images of its "
+                f'own, got start = "{self.start}"; set {" or ".join(_LOOKING)}, or leave it out.'
+            )
+
     def _start(self) -> Reconstruction:
-        views = {"mirror": self.mirror, "crops": self.crops} if self.start in _VIEWS else {}
+        views = {"mirror": self.mirror, "crops": self.crops} if self.start in _LOOKING else {}
         return reconstructions[self.start](**views)
 
     def quick(self) -> Reconstruction:

@@ -61,12 +61,12 @@ _log = logging.getLogger(__name__)
 class Joint(Reconstruction):
     """Least squares for the layers of a block at once, block by block in order of execution, without labels.
 
-    Starts from `sequential`, and takes `steps` steps of L-BFGS a block, each over all calibration images and,
-    with `mirror` and `crops`, those mirrored left to right and so many random parts of each. Only channels
-    that nobody outside a block reads move freely. A block whose error does not fall stays as it was, and so
-    do all where the outputs move away from the dense ones, or no gradient reaches them. Eight to twenty
-    times a sequential fit's time (ResNets, CPU, studies/LOG.md, 2026-11-27): for candidates that are built,
-    rather than for those of a search.
+    Starts from `sequential`, and takes at most `steps` steps of L-BFGS a block, in at most a quarter more
+    passes over all calibration images and, with `mirror` and `crops`, those mirrored left to right and so
+    many random parts of each. Only channels that nobody outside a block reads move freely. A block whose
+    error does not fall stays as it was, and so do all where the outputs move away from the dense ones, or no
+    gradient reaches them. Eight to twenty times a sequential fit's time (ResNets, CPU, studies/LOG.md,
+    2026-11-27): for candidates that are built, rather than for those of a search.
     """
 
     citation = "ours; coordinates after Martens and Grosse, ICML 2015; solver: Liu and Nocedal, 1989"

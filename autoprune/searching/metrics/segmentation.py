@@ -1,7 +1,7 @@
 """Metrics of semantic segmentation: the output has a score per class and pixel.
 
 The network gives (batch, classes, height, width), alone or as entry "out" of a dict, as torchvision's do;
-labels are integers (batch, height, width), of which 255 counts nowhere.
+labels are integers (batch, height, width), of which 255 and -100 count nowhere.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autoprune.data.labelled import UNLABELLED
+from autoprune.data.labelled import UNLABELLED, is_labelled
 from autoprune.errors import DataError
 from autoprune.searching.metric_scale import MetricScale
 from autoprune.searching.metrics.base import LabelledMetric, main_output, metrics, wrong_output
@@ -42,7 +42,7 @@ class PerPixel(LabelledMetric):
                 f"scores {tuple(scores.shape)} must have the height and width of their labels "
                 f"{tuple(labels.shape)}; let the network's output be resized to the labels' size."
             )
-        classes, counted = scores.shape[1], labels != UNLABELLED
+        classes, counted = scores.shape[1], is_labelled(labels)
         true, found = labels[counted].long(), scores.argmax(1)[counted]
         if len(true) and not 0 <= int(true.min()) <= int(true.max()) < classes:
             raise DataError(

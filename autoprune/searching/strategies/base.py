@@ -171,6 +171,8 @@ class Strategy(Component, ABC):
     """Whether it works only where the metric is the accuracy of a classifier."""
     one_at_a_time: ClassVar[bool] = False
     """Whether a candidate follows from the one before: other workers then wait for it."""
+    continues: ClassVar[bool] = False
+    """Whether it names the trial that the next one continues from, see `parent`."""
     assesses: ClassVar[bool] = False
     """Whether it asks the workshop to `assess` candidates, which reads the second moments."""
 

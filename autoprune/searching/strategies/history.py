@@ -37,6 +37,7 @@ class HistoryStrategy(Strategy):
 
     citation = "Basha et al., Neurocomputing 2024 (HBFP)"
     one_at_a_time: ClassVar[bool] = True
+    continues: ClassVar[bool] = True
 
     share: Percent | Annotated[tuple[Percent, ...], Field(min_length=1)] = 10.0
     tolerance: Annotated[float, Field(ge=0)] = 0.02

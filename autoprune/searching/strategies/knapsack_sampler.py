@@ -77,10 +77,10 @@ class KnapsackSampler(Proposer):
         experience.read(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
         draw = partial(self._drawn, experience, rng, self._begun(study))
         if self.draws == 1:
-            considered = list(draw(self.aims[int(rng.integers(len(self.aims)))]))
+            considered = list(draw(self.aims[int(rng.integers(len(self.aims)))], set()))
             best = considered[0]
         elif place < len(self.aims):
-            considered = list(draw(spread_out(self.aims)[place]))
+            considered = list(draw(spread_out(self.aims)[place], set()))
             best = min(considered, key=_judgement)
         else:
             best, considered = self._most_promising(draw, experience, rng)
@@ -90,7 +90,7 @@ class KnapsackSampler(Proposer):
 
     def _most_promising(
         self,
-        draw: Callable[[float], Iterator[Candidate]],
+        draw: Callable[[float, set[Key]], Iterator[Candidate]],
         experience: Experience,
         rng: np.random.Generator,
     ) -> tuple[Candidate, list[Candidate]]:
@@ -99,12 +99,14 @@ class KnapsackSampler(Proposer):
         targets, worths = self._targets(stairs)
         value = stairs.improvement if self.free else stairs.gain
         considered: list[Candidate] = []
+        seen: set[Key] = set()
         promise: dict[int, float] = {}
         for _ in range(_TARGETS):
             place = int(rng.choice(len(targets), p=worths / worths.sum()))
-            for candidate in draw(targets[place]):
+            for candidate in draw(targets[place], seen):
                 promise[len(considered)] = self._promise(candidate, value, forecast)
                 considered.append(candidate)
+                seen.add(candidate.key)
             best = max(promise, key=lambda number: promise[number])
             # Without a forecast candidates of different cost cannot be compared.
             if forecast is None or promise[best] >= PROMISING * worths[place]:
@@ -130,21 +132,28 @@ class KnapsackSampler(Proposer):
         return value(cost, *forecast(cost, candidate.few.judgement))
 
     def _drawn(
-        self, experience: Experience, rng: np.random.Generator, begun: set[Key], target: float
+        self,
+        experience: Experience,
+        rng: np.random.Generator,
+        begun: set[Key],
+        target: float,
+        seen: set[Key],
     ) -> Iterator[Candidate]:
-        """Different candidates for one target of cost, restored on few images if there are several."""
+        """Different candidates for one target of cost, none of those `seen` for another, restored on few
+        images if there are several."""
+        taken = begun | seen
         found: dict[Key, Candidate] = {}
         for attempt in range(self.draws + _MOST_REDRAWS):
             # Of several the first is what is known to be best.
             first = 0.0 if self.draws > 1 else 1.0
             spread = first if attempt == 0 else 1.0 + 0.5 * max(0, attempt - self.draws)
             candidate = self._draw(experience.surrogate, rng, target, spread)
-            if candidate.key not in experience.known and candidate.key not in begun:
+            if candidate.key not in experience.known and candidate.key not in taken:
                 found[candidate.key] = candidate
             if len(found) == self.draws or (found and attempt >= self.draws + _REDRAWS):
                 break
         if not found:
-            found[candidate.key] = self._left_over(candidate, target, experience.measured | begun)
+            found[candidate.key] = self._left_over(candidate, target, experience.measured | taken)
         for one in found.values():
             few = on_few(self.problem, one.counts, one.batch) if self.draws > 1 else None
             yield Candidate(one.counts, one.batch, few)

@@ -81,6 +81,7 @@ class RateDerivation(Strategy):
     citation = "Sakai, Iwakawa and Tabaru, ISMSI 2022"
     needs_labels: ClassVar[bool] = True
     one_at_a_time: ClassVar[bool] = True
+    continues: ClassVar[bool] = True
 
     margin: Annotated[float, Field(ge=0)] = 0.1
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.01

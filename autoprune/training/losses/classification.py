@@ -10,11 +10,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from autoprune.data.labelled import IGNORED
 from autoprune.errors import DataError
 from autoprune.training.losses.base import TaskLoss, single, task_losses
-
-IGNORED = -100
-"""Label of images that nobody asks about, by torch's custom."""
 
 
 @task_losses.register("cross-entropy")

@@ -23,19 +23,24 @@ class SquaredError(TaskLoss):
 
     def to_labels(self, output: Any, labels: Tensor, smoothing: float = 0.0) -> Tensor:
         found = _values(output)
-        if labels.is_complex() or _rows(labels).shape != found.shape:
+        if labels.is_complex() or _lengths(labels) != _lengths(found):
             raise DataError(
-                f"targets must be numbers, {found.shape[1]} for each of {len(found)} images as the network "
-                f"gives, got {labels.dtype} {tuple(labels.shape)}."
+                f"targets must be numbers of shape {tuple(found.shape)} as the network gives, got "
+                f"{labels.dtype} {tuple(labels.shape)}."
             )
-        return F.mse_loss(found, _rows(labels).to(found))
+        return F.mse_loss(_rows(found), _rows(labels).to(found))
 
     def to_teacher(self, output: Any, teacher: Any, temperature: float = 1.0) -> Tensor:
-        return F.mse_loss(_values(output), _values(teacher, "the teacher"))
+        return F.mse_loss(_rows(_values(output)), _rows(_values(teacher, "the teacher")))
 
 
 def _values(output: Any, who: str = "the network") -> Tensor:
-    return _rows(single(output, "(batch,) or (batch, values, ...)", who))
+    return single(output, "(batch,) or (batch, values, ...)", who)
+
+
+def _lengths(values: Tensor) -> list[int]:
+    """Images, and the dimensions behind that are longer than one: (batch,) is (batch, 1)."""
+    return [*values.shape[:1], *(size for size in values.shape[1:] if size > 1)]
 
 
 def _rows(values: Tensor) -> Tensor:

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from autoprune.data.labelled import UNLABELLED
+from autoprune.data.labelled import IGNORED, is_labelled
 from autoprune.errors import DataError
 from autoprune.training.losses.base import TaskLoss, single, task_losses
-from autoprune.training.losses.classification import IGNORED, cross_entropy, distillation_loss
+from autoprune.training.losses.classification import cross_entropy, distillation_loss
 
 
 @task_losses.register("pixel-cross-entropy")
@@ -31,8 +31,8 @@ class PixelCrossEntropy(TaskLoss):
                 f"labels of pixels must be integers of shape {wanted}, one for each place of the scores, "
                 f"got {labels.dtype} {tuple(labels.shape)}."
             )
-        labels = labels.long().flatten()
-        return cross_entropy(_rows(scores), labels.masked_fill(labels == UNLABELLED, IGNORED), smoothing)
+        labels = labels.long().masked_fill(~is_labelled(labels), IGNORED).flatten()
+        return cross_entropy(_rows(scores), labels, smoothing)
 
     def to_teacher(self, output: Any, teacher: Any, temperature: float = 1.0) -> Tensor:
         mine, wanted = pixel_scores(output), pixel_scores(teacher, "the teacher")

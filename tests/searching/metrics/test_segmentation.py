@@ -23,10 +23,11 @@ def test_pixels_count_as_in_scikit_learn() -> None:
     assert PixelAccuracy([(SCORES, LABELS)], CPU)(nn.Identity()) == pytest.approx(accuracy_score(true, found))
 
 
+@pytest.mark.parametrize("ignored", [255, -100])
 @pytest.mark.parametrize("kind", [MeanIoU, PixelAccuracy])
-def test_ignored_pixels_count_nowhere(kind: type[MeanIoU]) -> None:
+def test_ignored_pixels_count_nowhere(kind: type[MeanIoU], ignored: int) -> None:
     half = LABELS.clone()
-    half[:, :, 2:] = 255
+    half[:, :, 2:] = ignored
     cropped = kind([(SCORES[..., :2], LABELS[..., :2])], CPU)(nn.Identity())
     assert kind([(SCORES, half)], CPU)(nn.Identity()) == pytest.approx(cropped)
     with pytest.raises(DataError, match="all are 255"):

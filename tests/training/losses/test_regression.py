@@ -38,8 +38,14 @@ def test_targets_may_be_of_another_type() -> None:
 
 @pytest.mark.parametrize("targets", [values(1, 6), values(1, 5, 2), torch.zeros(6, 2, dtype=torch.cfloat)])
 def test_targets_that_do_not_fit_are_refused(targets: Tensor) -> None:
-    with pytest.raises(DataError, match="2 for each of 6 images"):
+    with pytest.raises(DataError, match=r"numbers of shape \(6, 2\) as"):
         LOSS.to_labels(values(0), targets)
+
+
+def test_values_in_another_order_of_dimensions_are_others() -> None:
+    with pytest.raises(DataError, match=r"shape \(6, 2, 3\)"):
+        LOSS.to_labels(values(0, 6, 2, 3), values(1, 6, 3, 2))
+    LOSS.to_labels(values(0, 6, 2, 1, 1), values(1, 6, 2))
 
 
 def test_outputs_that_are_no_numbers_are_refused() -> None:
