@@ -120,6 +120,12 @@ class _Problem:
         return cls(system.damping * prior, mean, system, behind, samples, 1.0 / (behind.scale * count))
 
     def round(self, now: Solution, step: float) -> Solution:
+        """`W + step D` and its constant, where D is what the quadratic above the loss says.
+
+        With the residue r of the fit, D solves `D (C + d) = E[r u^T] - E[r] E[u]^T - d (W - W0)`: C is the
+        covariance of u, d the damping, W0 the prior. The constant moves by `E[r] - D E[u]`. Without a
+        constant the means count as zero.
+        """
         cross, mean = self._residue(now)
         if now.shift is not None:
             cross = torch.baddbmm(cross, mean, self.mean.mT, alpha=-1)
