@@ -29,7 +29,7 @@ from autoprune.searching.metrics import LabelledMetric, find_metric, name_of
 from autoprune.session import pick_device
 from autoprune.storing.artifacts import open_artifacts
 from autoprune.storing.storages import open_storage
-from autoprune.tensors import in_own_precision
+from autoprune.tensors import in_own_precision, plain
 from autoprune.training.history import History
 
 
@@ -136,7 +136,7 @@ def search(
     _check_kinds(Progress, "an object with stage() and message()", progress=progress)
     options = Options(
         trials=trials,
-        budget=budget or {},
+        budget={name: plain(value) for name, value in (budget or {}).items()},
         objective=objective,
         latency_batch=latency_batch,
         multiple_of=multiple_of,
@@ -144,11 +144,11 @@ def search(
         seed=seed,
         criterion=criterion,
         criterion_options=criterion_options or {},
-        batch_removal=batch_removal,
+        batch_removal=plain(batch_removal),
         strategy=strategy,
         strategy_options=strategy_options or {},
         ignore=ignore,
-        caps=caps or {},
+        caps={pattern: plain(value) for pattern, value in (caps or {}).items()},
         reconstruction=reconstruction,
         reconstruction_options=reconstruction_options or {},
         damping=damping,
@@ -160,6 +160,8 @@ def search(
     )
     _check(options)
     options.check_names()
+    epochs_given = history_epochs != Options.history_epochs
+    _check_read(options, training_options=training_options is not None, history_epochs=epochs_given)
     if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
         raise ConfigError(f"timeout must be a number of seconds, got {timeout!r}.")
     if not (isinstance(name, str) and name.strip()):
@@ -175,6 +177,16 @@ def search(
     task = _with_training(task, training, history)
     places = open_artifacts(None if artifacts is None else expanded(artifacts), storage)
     return Engine(task, options, opened, progress, places).search(timeout=timeout)
+
+
+def _check_read(options: Options, **given: bool) -> None:
+    """ConfigError naming an argument that is given though nothing in this search reads it."""
+    if options.trains or options.needs_history:
+        return
+    for name in (name for name, is_given in given.items() if is_given):
+        raise ConfigError(
+            f"{name} says how to train, and nothing here trains; name a recovery, or leave it out."
+        )
 
 
 def _check_kinds(kind: type | tuple[type, ...], wanted: str, **given: object) -> None:

@@ -83,6 +83,17 @@ def check_section(name: str, values: Mapping[str, Any]) -> None:
     _section(name, values)
 
 
+def with_search(config: StudyConfig, changes: Mapping[str, Any]) -> StudyConfig:
+    """The study with other values in [search], checked; ConfigError in one line.
+
+    Another objective than latency takes the batch that latency is measured in along.
+    """
+    values = {**config.search.model_dump(), **changes}
+    if changes.get("objective", "latency") != "latency" and values["budget"]["latency_ms"] is None:
+        values["latency_batch"] = SearchConfig.model_fields["latency_batch"].default
+    return config.model_copy(update={"search": cast(SearchConfig, _section("search", values))})
+
+
 def training_settings(values: Mapping[str, Any]) -> TrainingConfig:
     """Section [training] with these values; ConfigError in one line."""
     return cast(TrainingConfig, _section("training", values))

@@ -22,6 +22,7 @@ from autoprune.graph import ChannelGraph
 from autoprune.models import load_model
 from autoprune.progress import Progress, Silent
 from autoprune.searching.engine import Engine, Options, Task
+from autoprune.searching.evaluator import checked
 from autoprune.searching.front import Front, Point
 from autoprune.searching.metric_scale import MetricScale
 from autoprune.searching.metrics import LabelledMetric, find_metric, scale_of
@@ -45,10 +46,12 @@ class Session:
         device: str | None = None,
         progress: Progress | None = None,
         storage: BaseStorage | None = None,
+        searches: bool = True,
     ) -> Session:
         """Load data and model and find the groups; everything that can be wrong is an AutopruneError here.
 
-        `storage` stands in for the study's own, which is opened, and created where it is absent.
+        `storage` stands in for the study's own, which is opened, and created where it is absent. Without
+        `searches` what only a search reads (its budget, its strategy) is not asked to fit.
         """
         options = options_of(config)
         options.check_names()
@@ -60,7 +63,7 @@ class Session:
         artifacts = open_artifacts(config.artifacts, config.storage)
         task = _task(config, splits, model, place)
         engine = Engine(task, options, storage, progress or Silent(), artifacts)
-        engine.check()
+        (engine.check if searches else engine.check_inputs)()
         return cls(config, splits, engine, place)
 
     @property
@@ -104,17 +107,22 @@ class Session:
     def rebuild(
         self, point: Point, reconstruction: str, options: Mapping[str, Any]
     ) -> tuple[nn.Module, Point]:
-        """The point restored in another way, and the point with the validation accuracy that this gives."""
+        """The point restored in another way, and the point with the validation accuracy and the output error
+        that this gives."""
         network = self.engine.rebuild(point, reconstruction, options)
-        return network, replace(point, accuracy=self.evaluate(network, "validation")[0])
+        error = self.engine.evaluator.output_error(network)
+        return network, replace(point, accuracy=self.evaluate(network, "validation")[0], output_error=error)
 
     def evaluate(self, network: nn.Module, split: str) -> tuple[float, int]:
-        """The study's metric, higher is better, and the number of images; split is `validation` or `test`."""
+        """The study's metric, higher is better, and the number of images; split is `validation` or `test`.
+
+        DataError where the metric is no finite number.
+        """
         if split not in ("validation", "test"):
             raise ConfigError(f"split must be 'validation' or 'test', got '{split}'.")
         dataset = self.splits.validation if split == "validation" else self.splits.test
         metric = _metric(self.config, dataset, self.device)
-        return metric(network), metric.images
+        return checked(metric(network)), metric.images
 
     def example(self) -> Inputs:
         """A batch of one calibration input."""

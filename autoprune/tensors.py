@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from functools import wraps
 from typing import Any, ParamSpec, TypeGuard, TypeVar
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -70,6 +71,11 @@ def without_autocast(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
 
     return outside
+
+
+def plain(value: Any) -> Any:
+    """Numbers and arrays of NumPy as Python's own; anything else as it is."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def as_number(metric: Any) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 import torch
@@ -516,3 +517,15 @@ def test_a_trained_network_that_keeps_what_it_computed_is_judged() -> None:
         model=Remembering(), evaluate=lambda network: -float(network(UNSEEN).var()), trials=1, **how
     )
     assert len(front.trials) == 1
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    given = {"budget": {"macs": np.float32(0.75)}, "batch_removal": np.array([1, 2])}
+    plain = {"budget": {"macs": 0.75}, "batch_removal": (1, 2)}
+    assert [p.widths for p in search(**given).trials] == [p.widths for p in search(**plain).trials]
+
+
+@pytest.mark.parametrize("unread", [{"training_options": {"epochs": 3}}, {"history_epochs": 7}])
+def test_how_to_train_is_not_said_where_nothing_trains(unread: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(unread))} says how to train"):
+        search(**unread)

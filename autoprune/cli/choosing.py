@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autoprune.config import with_search
 from autoprune.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,5 +69,4 @@ def choose(front: Front, bounds: Bounds, trial: int | None, by: Ranking) -> Poin
 
 def as_searched(config: StudyConfig, front: Front) -> StudyConfig:
     """The study with the objective it was searched with, which 'search --objective' may have given."""
-    search = config.search.model_copy(update={"objective": front.objective})
-    return config.model_copy(update={"search": search})
+    return with_search(config, {"objective": front.objective})

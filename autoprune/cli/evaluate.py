@@ -59,7 +59,11 @@ def evaluate(
     with working():
         # No trial is read or written, so a storage need not exist.
         session = Session.open(
-            config, device=device, progress=make_progress(quiet), storage=open_storage(None)
+            config,
+            device=device,
+            progress=make_progress(quiet),
+            storage=open_storage(None),
+            searches=False,
         )
         result = evaluate_saved(session, plan, split.value).to_json()
     if json:

@@ -65,7 +65,11 @@ def explain(
         with working():
             # No trial is read or written, so a storage need not exist.
             session = Session.open(
-                config, device=device, progress=make_progress(quiet), storage=open_storage(None)
+                config,
+                device=device,
+                progress=make_progress(quiet),
+                storage=open_storage(None),
+                searches=False,
             )
             cost = session.engine.cost
     found = explain(content, point, cost)

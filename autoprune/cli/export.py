@@ -177,7 +177,9 @@ def from_plan(
 
     plan = read_plan(folder)
     # No trial is read or written, so a storage need not exist.
-    session = Session.open(config, device=device, progress=progress, storage=open_storage(None))
+    session = Session.open(
+        config, device=device, progress=progress, storage=open_storage(None), searches=False
+    )
     network = load(copy.deepcopy(session.model), folder)
     facts = {name: getattr(plan.result, name) for name in COSTS if name != "trial"}
     return session, network, {"trial": plan.trial, **facts}

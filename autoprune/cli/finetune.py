@@ -52,7 +52,7 @@ def finetune(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a saved classifier further, as section 'training' of the study says, and save the best epoch.
+    """Train a saved network further, as section 'training' of the study says, and save the best epoch.
 
     The dense network is the teacher where distillation is above 0. A checkpoint in --out is written after
     every epoch and removed at the end.
@@ -77,7 +77,9 @@ def finetune(
     progress = make_progress(quiet)
     with working():
         # No trial is read or written, so a storage need not exist.
-        session = Session.open(config, device=device, progress=progress, storage=open_storage(None))
+        session = Session.open(
+            config, device=device, progress=progress, storage=open_storage(None), searches=False
+        )
         tuned = fine_tune_saved(session, plan, out, resume=resume, force=force, seed=seed, progress=progress)
     if json:
         print_json({"out": str(out), **tuned.to_json()})

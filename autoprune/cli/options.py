@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from autoprune.config import StudyConfig, load_study
+from autoprune.config import StudyConfig, load_study, with_search
 from autoprune.paths import expanded
 
 Study = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (TOML).", show_default=False)]
@@ -62,6 +62,6 @@ def read_study(
     """The study file with what the command line overrides."""
     config = load_study(path)
     given = {"trials": trials, "seed": seed, "objective": objective}
-    search = config.search.model_copy(update={name: v for name, v in given.items() if v is not None})
+    search = with_search(config, {name: value for name, value in given.items() if value is not None}).search
     place = config.storage if storage is None else expanded(storage)
     return config.model_copy(update={"search": search, "storage": place})

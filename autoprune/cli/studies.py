@@ -10,6 +10,7 @@ import typer
 from autoprune.cli.options import Json, Storage, read_study
 from autoprune.cli.output import print_json, print_tables
 from autoprune.errors import ConfigError
+from autoprune.paths import expanded
 
 OptionalStudy = Annotated[
     Path | None,
@@ -31,8 +32,7 @@ def studies(study: OptionalStudy = None, storage: Storage = None, json: Json = F
 
     if study is None and storage is None:
         raise ConfigError("studies needs a study file or --storage, for instance --storage search.journal.")
-    place = storage if study is None else read_study(study, storage=storage).storage
-    assert place is not None
+    place = expanded(storage or "") if study is None else read_study(study, storage=storage).storage
     found = overviews(open_storage(place, create=False))
     if json:
         print_json([overview.to_json() for overview in found])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from rich.table import Table
 from rich.text import Text
 
-from autoprune.cli.output import printable
+from autoprune.cli.output import printable, width
 from autoprune.config import mask_url
 from autoprune.errors import listed
 from autoprune.searching.front import Dense, Front, Point
@@ -54,7 +53,7 @@ def front_table(front: Front) -> Table:
 
 
 def _is_narrow() -> bool:
-    return shutil.get_terminal_size().columns < WIDE
+    return width() < WIDE
 
 
 def _latency(of: Dense | Point) -> list[str]:

@@ -23,7 +23,7 @@ class Server(ThreadingMixIn, WSGIServer):
     @property
     def url(self) -> str:
         host, port = self.server_address[:2]
-        return f"http://{host!s}:{port}"
+        return f"http://[{host!s}]:{port}" if ":" in str(host) else f"http://{host!s}:{port}"
 
     def server_bind(self) -> None:
         """As the base class does it, without asking a name server who this machine is."""
@@ -32,6 +32,10 @@ class Server(ThreadingMixIn, WSGIServer):
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.setup_environ()
+
+
+class ServerV6(Server):
+    address_family = socket.AF_INET6
 
 
 class Quiet(WSGIRequestHandler):
@@ -49,7 +53,7 @@ def make_server(storage: BaseStorage, artifacts: Artifacts, host: str, port: int
 
     app = wsgi(storage, artifact_store=artifacts.store)
     try:
-        return make_wsgi_server(host, port, app, Server, Quiet)
+        return make_wsgi_server(host, port, app, ServerV6 if ":" in host else Server, Quiet)
     except OSError as error:
         raise ConfigError(
             f"the dashboard cannot listen on {host}:{port}: {error.strerror or error}; choose another --port "

@@ -20,6 +20,8 @@ IDENTITY = "autoprune.identity"
 DATA, INPUTS, LABELS = "data", "inputs", "labels"
 """Entries of the identity: hashes of calibration and validation inputs together, the second however they are
 batched, and of the labels that judge. Studies of the time before have the first alone."""
+TRAINING_DATA = "training_data"
+"""Entry of the identity where trials are trained on images in memory: their hash."""
 DENSE = "autoprune.dense"
 DENSE_WIDTHS = "autoprune.dense_widths"
 VERSIONS = "autoprune.versions"

@@ -48,6 +48,7 @@ from autoprune.searching.strategies import Problem, Strategy, strategies
 from autoprune.searching.study import finished, front_of, open_study
 from autoprune.searching.workshop import BenchWorkshop
 from autoprune.storing.artifacts import Artifacts, artifacts_of
+from autoprune.storing.stopping import stop_count
 from autoprune.storing.storages import open_storage
 from autoprune.tensors import in_own_precision
 from autoprune.training.recoveries import Trained
@@ -75,15 +76,23 @@ class Engine:
         self._make_timing = make_timing
         self._others: dict[tuple[str, str], Engine] = {}
         self.artifacts = artifacts or artifacts_of(storage)
+        # Requests to stop that there were when the preparation of a search began.
+        self.stops: int | None = None
         self.storage = storage if isinstance(storage, BaseStorage) else open_storage(storage)
 
     @in_own_precision
     def check(self) -> None:
         """AutopruneError for what can be known before long work: inputs, groups, budget, training data,
         artifacts."""
-        check_types(self.task.model, self.example)
+        self.check_inputs()
         strategies[self.options.strategy].check(self.space, self.options.strategy_options)
         self.learning.check()
+
+    @in_own_precision
+    def check_inputs(self) -> None:
+        """AutopruneError where the model cannot read what calibrates it: all that must be right where nothing
+        is searched."""
+        check_types(self.task.model, self.example)
 
     @cached_property
     def graph(self) -> ChannelGraph:
@@ -263,7 +272,12 @@ class Engine:
     def study(self) -> Study:
         """Created if absent; the dense network is measured then."""
         _ = self.space
-        identity = {**self.task.identity(), **self.options.identity(), "groups": self.graph.widths}
+        identity = {
+            **self.task.identity(),
+            **self.options.identity(),
+            **self.learning.identity(),
+            "groups": self.graph.widths,
+        }
         return open_study(
             self.storage,
             self.task.name,
@@ -285,6 +299,7 @@ class Engine:
         """
         self.check()
         self.sharing.active = True
+        self.stops = stop_count(self.study)
         if len(finished(self.study)) < self.options.trials:
             if self.options.timed:
                 self.stopwatch.check(self.space)
@@ -306,12 +321,16 @@ class Engine:
         """
         self.check()
         self.sharing.active = True
+        # Whoever asks during the preparation is heard, but only once.
+        since, self.stops = self.stops, None
+        if since is None:
+            since = stop_count(self.study)
         total = self.options.trials if trials is None else trials
         if 0 < len(finished(self.study)) < total:
             compare_dense(self.study, self.task.metric, self.dense.accuracy)
         if self.options.timed and len(finished(self.study)) < total:
             self.stopwatch.check(self.space)
-        Run(self, self.study).to(total, timeout, stop, run)
+        Run(self, self.study).to(total, timeout, stop, run, since)
         return self.front()
 
     def front(self) -> Front:

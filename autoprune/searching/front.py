@@ -172,7 +172,8 @@ class Front:
         return [] if limit is None else [p for p in self.trials if not p.within({LATENCY: limit})]
 
     @property
-    def _in_bound(self) -> list[Point]:
+    def in_bound(self) -> list[Point]:
+        """Trials that are not `too_slow`."""
         slow = {point.trial for point in self.too_slow}
         return [point for point in self.trials if point.trial not in slow]
 
@@ -180,7 +181,7 @@ class Front:
     def points(self) -> list[Point]:
         """Non-dominated trials (more accurate than every cheaper one), cheapest first."""
         front: list[Point] = []
-        for point in sorted(self._in_bound, key=lambda p: (self.cost(p), -p.accuracy, p.trial)):
+        for point in sorted(self.in_bound, key=lambda p: (self.cost(p), -p.accuracy, p.trial)):
             if not front or point.accuracy > front[-1].accuracy:
                 front.append(point)
         return front
@@ -239,7 +240,7 @@ class Front:
 
     def takes(self, accuracy: float, cost: float) -> bool:
         """Whether a candidate of this cost would join the front: no trial as cheap is as accurate."""
-        return all(point.accuracy < accuracy for point in self._in_bound if self.cost(point) <= cost)
+        return all(point.accuracy < accuracy for point in self.in_bound if self.cost(point) <= cost)
 
     def of_trial(self, number: int) -> Point:
         """The finished trial with this number; StudyError when there is none."""

@@ -15,6 +15,7 @@ from autoprune.errors import DataError
 from autoprune.graph import ChannelGraph
 from autoprune.graph.groups import Kept
 from autoprune.progress import Progress
+from autoprune.searching import attributes as attr
 from autoprune.searching.judged_by import trained_so
 from autoprune.searching.options import Options, Task
 from autoprune.searching.recovering import Recoverer, study_history
@@ -47,6 +48,11 @@ class Learning:
             _ = self._settings, self._data()
         if self.task.history is not None:
             self.task.history.check(self.task.model, self.graph, "the history of [model]")
+
+    def identity(self) -> dict[str, str]:
+        """What trials were trained on must stay the same when a study continues, where it can be known."""
+        data = self._data().identity()["data"] if self.options.trains else None
+        return {} if data is None else {attr.TRAINING_DATA: data}
 
     @cached_property
     def recoverer(self) -> Recoverer:

@@ -17,7 +17,13 @@ from optuna.trial import FrozenTrial, TrialState
 from autoprune.errors import StudyError
 from autoprune.searching import attributes as attr
 from autoprune.searching.metric_scale import ACCURACY, MetricScale
-from autoprune.searching.stored import read_dense, read_metric, read_trial, read_widths
+from autoprune.searching.stored import (
+    read_dense,
+    read_latency_bound,
+    read_metric,
+    read_trial,
+    read_widths,
+)
 from autoprune.storing.marks import LOST, WITHDRAWN, WORKER
 from autoprune.storing.workers import is_gone
 
@@ -103,18 +109,36 @@ def overview(study: Study) -> Overview:
 def _best(study: Study, trials: Sequence[FrozenTrial]) -> Best | None:
     """From the trials' values alone, which are cheap to read: accuracy and the ratio of MACs.
 
-    Where the front runs over another cost, the ratio is that of their stored MACs.
+    Where the front runs over another cost, the ratio is that of their stored MACs. Trials above the study's
+    budget of latency are left out, as from its front.
     """
-    ratio = _ratio_of_macs(study)
+    ratio, slow = _ratio_of_macs(study), _above_latency(study)
     measured = [
         Best(trial.number, trial.values[0], ratio(trial))
         for trial in trials
         if trial.state is TrialState.COMPLETE
         and len(trial.values) == 2
         and all(map(math.isfinite, trial.values))
+        and not slow(trial)
     ]
     half = [best for best in measured if best.macs_ratio <= HALF]
     return max(half or measured, key=lambda best: (best.accuracy, -best.macs_ratio), default=None)
+
+
+def _above_latency(study: Study) -> Callable[[FrozenTrial], bool]:
+    try:
+        bound, widths = read_latency_bound(study), read_widths(study)
+    except (AttributeError, StudyError):
+        return lambda trial: False
+
+    def above(trial: FrozenTrial) -> bool:
+        try:
+            timed = read_trial(trial, widths).latency
+        except StudyError:
+            return False
+        return timed is not None and bound is not None and timed.ms + timed.spread_ms > bound
+
+    return above if bound is not None else lambda trial: False
 
 
 def _ratio_of_macs(study: Study) -> Callable[[FrozenTrial], float]:

@@ -97,14 +97,19 @@ class Run:
         self._sweeper = Sweeper(study, self._parameters.keys(), carry=(attr.TRIED,))
 
     def to(
-        self, total: int, timeout: float | None, stop: Callable[[], bool] = never, run: str | None = None
+        self,
+        total: int,
+        timeout: float | None,
+        stop: Callable[[], bool] = never,
+        run: str | None = None,
+        since: int | None = None,
     ) -> None:
         """Go on until the study has `total` finished trials, `timeout` seconds are over, or it is stopped.
 
-        Stopped by `stop()`, asked between trials, or by a request in the storage, see `storing.stopping`.
+        Stopped by `stop()`, asked between trials, or by a request in the storage, see `StopRequests`.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        requests = StopRequests(self.study, run)
+        requests = StopRequests(self.study, run, since)
         with new_worker() as worker:
             self._sweeper.sweep()
             if len(finished(self.study)) >= total:
@@ -284,8 +289,8 @@ def show_finished(study: Study, stage: Stage, shown: int) -> int:
 def best_so_far(study: Study) -> str:
     """The note beside the progress bar: the best point of at most half the cost, else of all."""
     front = front_of(study)
-    half = [point for point in front.trials if front.share(point) <= 0.5]
-    chosen = max(half or front.trials, key=lambda point: point.accuracy, default=None)
+    half = [point for point in front.in_bound if front.share(point) <= 0.5]
+    chosen = max(half or front.in_bound, key=lambda point: point.accuracy, default=None)
     if chosen is None:
         return ""
     shown, words = front.metric.shown(chosen.accuracy, 1), UNITS[front.objective]

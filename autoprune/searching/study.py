@@ -89,7 +89,7 @@ def _comparable(
     stored: Mapping[str, Any], current: Mapping[str, Any]
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Both without what a study of the time before did not know, or one of today knows better."""
-    left_out = {name for name in (attr.INPUTS, attr.LABELS) if name not in stored}
+    left_out = {name for name in (attr.INPUTS, attr.LABELS, attr.TRAINING_DATA) if name not in stored}
     if attr.INPUTS in stored and attr.INPUTS in current:
         left_out.add(attr.DATA)
     kept = [{n: v for n, v in each.items() if n not in left_out} for each in (stored, current)]

@@ -77,6 +77,12 @@ def broken(study: Study) -> list[FrozenTrial]:
     return [trial for trial in failed if BROKEN in trial.user_attrs]
 
 
+def origin_of(trial: FrozenTrial) -> int:
+    """Number of the trial whose candidate this one has: another, which was lost, or itself."""
+    kind, _, number = str(trial.user_attrs.get(ORIGIN, "")).partition("/")
+    return int(number) if kind == "again" and number.isdigit() else trial.number
+
+
 def is_queued(trial: Trial) -> bool:
     """Whether the trial came with its parameters."""
     return "fixed_params" in trial.storage.get_trial_system_attrs(trial._trial_id)
@@ -135,9 +141,7 @@ def _born(study: Study, worker: str) -> int:
 
 
 def _place(trial: FrozenTrial) -> tuple[int, int]:
-    origin = str(trial.user_attrs.get(ORIGIN, ""))
-    kind, _, number = origin.partition("/")
-    return (int(number) if kind == "again" and number.isdigit() else trial.number, trial.number)
+    return (origin_of(trial), trial.number)
 
 
 def _others(study: Study, trial_id: int) -> int:

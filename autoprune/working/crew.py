@@ -76,14 +76,22 @@ class Crew:
         elsewhere = self.scheduler is not None and not devices
         device = None if elsewhere else device_for(self.device, 0, devices)
         # The session is dropped at once: workers need the memory.
-        study = Session.open(self.config, device=device, progress=progress).prepare()
-        return partial(self._search, study, progress)
+        session = Session.open(self.config, device=device, progress=progress)
+        study = session.prepare()
+        return partial(self._search, study, progress, session.engine.stops)
 
-    def _search(self, study: Study, progress: Progress, end: float | None, stop: Callable[[], bool]) -> Front:
+    def _search(
+        self,
+        study: Study,
+        progress: Progress,
+        since: int | None,
+        end: float | None,
+        stop: Callable[[], bool],
+    ) -> Front:
         total = self.config.search.trials
         if len(finished(study)) < total:
             orders = {"study": self._shared_config().model_dump(), "end": end, "folder": str(Path.cwd())}
-            shift = Shift(study=study, orders=orders, total=total, progress=progress, stop=stop)
+            shift = Shift(study=study, orders=orders, total=total, progress=progress, stop=stop, since=since)
             shift.run(BACKENDS[self.backend], self.workers, self.scheduler, self.device)
         return front_of(study)
 

@@ -35,6 +35,8 @@ class Shift:
     total: int
     progress: Progress
     stop: Callable[[], bool]
+    since: int | None = None
+    """Requests to stop that there were when the search began to be prepared."""
     _shown: int = field(default=0, init=False)
 
     def run(self, opened: Open, workers: int, address: str | None, device: str | None) -> None:
@@ -70,7 +72,7 @@ class Shift:
         """Workers until all have ended; how one of them died, if it did."""
         name, stopping = uuid.uuid4().hex, False
         # Workers that are still starting would miss a request that goes to all.
-        requests = StopRequests(self.study)
+        requests = StopRequests(self.study, since=self.since)
         hands = _Hands(place, [{**self.orders, "run": name, "index": i} for i in range(workers)])
         with shielded():
             hands.start()

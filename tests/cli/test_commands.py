@@ -13,7 +13,7 @@ import pytest
 from typer.testing import Result
 
 from autoprune.cli.options import read_study
-from autoprune.config import load_study
+from autoprune.config import StudyConfig, load_study
 from autoprune.errors import StudyError
 from autoprune.plan import load
 from autoprune.session import Session
@@ -250,3 +250,57 @@ def test_methods_lists_everything_with_its_source(document: Document, invoke: In
     table = invoke("methods", "reconstruction").stdout
     assert "casm" in table and "Computation 2023" in table and "steps=250" in table
     assert_refused(invoke("methods", "criterions"), "did you mean 'criterion'")
+
+
+def test_what_the_command_line_overrides_is_checked_at_once(invoke: Invoke, tmp_path: Path) -> None:
+    elsewhere = ("--storage", str(tmp_path / "n.journal"))
+    assert_refused(invoke("search", "tiny.toml", "--seed", 2**33, *elsewhere), "less than 4294967296")
+    assert_refused(invoke("search", "tiny.toml", "--objective", "time", *elsewhere), "objective")
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_objective_than_latency_needs_no_batch(folder: Path, tmp_path: Path) -> None:
+    text = (folder / "tiny.toml").read_text()
+    timed = text.replace("[search]", '[search]\nobjective = "latency"\nlatency_batch = 8')
+    (tmp_path / "timed.toml").write_text(timed)
+    assert read_study(tmp_path / "timed.toml").search.latency_batch == 8
+    config = read_study(tmp_path / "timed.toml", objective="macs")
+    assert StudyConfig.model_validate(config.model_dump()).search.latency_batch == 1
+
+
+def test_commands_that_search_nothing_ask_nothing_of_the_search(
+    folder: Path, document: Document, tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan"
+    document("build", "tiny.toml", "--trial", "0", "--out", plan)
+    text = (folder / "tiny.toml").read_text()
+    odd = 'objective = "params"\nmultiple_of = 4\nstrategy_options = { targets = [0.01] }'
+    (tmp_path / "odd.toml").write_text(text.replace("[search]", f"[search]\n{odd}"))
+    storage = ("--storage", folder / "tiny.journal")
+    assert document("evaluate", tmp_path / "odd.toml", "--plan", plan)["macs"] > 0
+    assert document("explain", tmp_path / "odd.toml", *storage, "--trial", "0")
+    out = tmp_path / "a.safetensors"
+    assert document("export", tmp_path / "odd.toml", "--plan", plan, "--to", "state-dict", "-o", out)
+    short = ("--epochs", "1", "--images", "64", "--out", tmp_path / "tuned")
+    assert document("finetune", tmp_path / "odd.toml", "--plan", plan, *short)["images"] == 64
+
+
+def test_another_reconstruction_is_told_with_its_own_error(document: Document, tmp_path: Path) -> None:
+    found = [
+        document("build", "tiny.toml", "--trial", "0", "--out", tmp_path / str(i), *how)["output_error"]
+        for i, how in enumerate([(), ("--reconstruct", "sequential"), ("--reconstruct", "none")])
+    ]
+    assert found[1] == pytest.approx(found[0], rel=1e-3) and found[2] > 1.5 * found[0]
+
+
+def test_a_redirected_front_has_all_columns(python: Python) -> None:
+    # In a process of its own: a pipe has no width.
+    told = python("-m", "autoprune", "front", "tiny.toml").stdout
+    assert "before" in told and "criterion" in told
+
+
+def test_a_storage_in_the_home_folder_is_found(
+    invoke: Invoke, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    assert "tiny" in invoke("studies", "--storage", "~/tiny.journal").stdout

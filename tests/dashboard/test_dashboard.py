@@ -130,3 +130,13 @@ def test_without_the_extra_it_says_what_to_install(
         describe(study, artifacts)
     with pytest.raises(ConfigError, match=r"pip install 'autoprune\[dashboard\]'"):
         make_server(study._storage, artifacts, "127.0.0.1", 0)
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine speaks no IPv6")
+def test_it_listens_on_an_address_of_either_kind(study: Study, artifacts: Artifacts) -> None:
+    try:
+        server = make_server(study._storage, artifacts, "::1", 0)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    with server:
+        assert server.url.startswith("http://[::1]:")

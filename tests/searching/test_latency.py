@@ -23,9 +23,10 @@ from autoprune.searching.allocate import project
 from autoprune.searching.engine import Engine
 from autoprune.searching.front import Front
 from autoprune.searching.overview import overview
+from autoprune.searching.running import best_so_far
 from autoprune.searching.space import LATENCY
 from autoprune.searching.stored import read_trial, read_widths
-from autoprune.searching.study import finished, read_front, stored_study
+from autoprune.searching.study import finished, front_of, read_front, stored_study
 from tests.latency.fake import FakeTiming
 from tests.searching.conftest import engine_for
 
@@ -272,3 +273,18 @@ def test_attention_is_timed_with_as_many_heads_as_are_left() -> None:
     engine = timed("heads", objective="latency", trials=3, clock=Running)
     assert any(group.macs_per_unit for group in engine.graph.groups)
     assert len(engine.search().trials) == 3
+
+
+def test_what_was_measured_above_the_budget_is_nowhere_the_best() -> None:
+    engine = timed(objective="latency", trials=6)
+    engine.search()
+    study, best = engine.study, overview(engine.study).best
+    assert best is not None
+    slow = next(point for point in front_of(study).trials if point.trial == best.trial)
+    bound = 0.999 * (slow.bounded("latency_ms") or 0.0)
+    study.set_user_attr(attr.IDENTITY, {**study.user_attrs[attr.IDENTITY], "budget": {"latency_ms": bound}})
+    left, front = overview(study).best, front_of(study)
+    assert slow in front.too_slow and slow not in front.in_bound
+    assert left is not None and left.trial in {point.trial for point in front.in_bound}
+    named = {front.metric.shown(point.accuracy, 1) for point in front.in_bound}
+    assert best_so_far(study).split(" at ")[0] in named

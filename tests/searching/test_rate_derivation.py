@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -14,6 +15,7 @@ from autoprune.searching.strategies import RateDerivation
 from autoprune.searching.strategies.base import Gradients, LayerGradients
 from autoprune.searching.strategies.thresholds import Thresholds, keeps, pruning_error, removed
 from autoprune.searching.study import finished
+from autoprune.storing.marks import ORIGIN
 from tests.searching.test_removal_walk import space_of
 
 MakeEngine = Callable[..., Engine]
@@ -147,3 +149,14 @@ def test_when_all_holds_it_ends_where_no_rate_has_an_effect(make_engine: MakeEng
     assert len(trials) < 60 and engine.strategy.done(trials)
     # Half of a width below two is nothing, and so are smaller rates.
     assert sum(widths(engine, len(trials) - 1).values()) < sum(engine.graph.widths.values()) / 2
+
+
+def test_a_step_that_was_interrupted_is_that_of_the_trial_that_repeats_it(make_engine: MakeEngine) -> None:
+    engine, notes = searched(make_engine, tolerance=0.12, margin=4.0)
+    trials, strategy = finished(engine.study), engine.strategy
+    assert isinstance(strategy, RateDerivation)
+    again = copy.deepcopy(trials[1])
+    again.number = 40
+    again.set_user_attr(ORIGIN, "again/1")
+    found = strategy._last([trials[0], again])
+    assert found is not None and found[0].number == 40 and vars(found[1]) == notes[1]

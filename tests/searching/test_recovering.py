@@ -262,3 +262,18 @@ def test_trainings_that_all_diverge_end_the_search(make_engine: MakeEngine) -> N
 def test_who_continues_from_no_trial_has_no_parent_to_start_from(make_engine: MakeEngine) -> None:
     with pytest.raises(ConfigError, match=r"'knapsack' does not continue; .* history, rate-derivation"):
         make(make_engine, **TUNED, recovery_options={"start": "parent"}).search()
+
+
+def test_a_study_keeps_its_training_images(make_engine: MakeEngine, tmp_path: Path) -> None:
+    path = str(tmp_path / "study.journal")
+
+    def engine(seed: int) -> Engine:
+        made = make_engine("chain", training=TRAINING, storage=path, **{**TUNED, "trials": 1})
+        images = NETWORKS["chain"].images(32, seed=seed)
+        task = replace(made.task, training=TensorDataset(images, torch.zeros(32, dtype=torch.long)))
+        return Engine(task, made.options, made.storage, artifacts=made.artifacts)
+
+    engine(5).search()
+    engine(5).search(trials=2)
+    with pytest.raises(StudyError, match="training_data: stored"):
+        engine(6).search(trials=3)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from optuna import Study
 
-from autoprune.storing.stopping import StopRequests, request_stop
+from autoprune.storing.stopping import StopRequests, request_stop, stop_count
 
 
 def test_a_request_stops_those_at_work_and_not_those_that_come_later(study: Study) -> None:
@@ -16,3 +16,9 @@ def test_a_request_stops_those_at_work_and_not_those_that_come_later(study: Stud
     assert not late.asked()
     request_stop(study)
     assert late.asked()
+
+
+def test_a_watch_may_look_back_to_when_the_search_began(study: Study) -> None:
+    before = stop_count(study)
+    request_stop(study)
+    assert StopRequests(study, since=before).asked() and not StopRequests(study).asked()

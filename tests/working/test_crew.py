@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 
 from autoprune.config import StudyConfig
 from autoprune.errors import ConfigError, ModelError, StudyError
-from autoprune.progress import Silent
+from autoprune.progress import Silent, Stage
 from autoprune.searching.running import never
+from autoprune.searching.study import stored_study
 from autoprune.session import Session
+from autoprune.storing.stopping import request_stop
 from autoprune.working import Crew
 from tests.working.conftest import trials_in
 
@@ -66,6 +69,30 @@ def test_preparing_leaves_to_the_workers_only_trials(config: StudyConfig, folder
     session.engine._profiled = pytest.fail  # type: ignore[method-assign]
     session.search(trials=1)
     assert len(trials_in(folder)) == 1
+
+
+class _Stopping(Silent):
+    """Asks all workers of the study to stop while its curves are made."""
+
+    def __init__(self, config: StudyConfig) -> None:
+        self.config = config
+
+    @contextmanager
+    def stage(self, title: str, total: int) -> Iterator[Stage]:
+        if title == "profile":
+            request_stop(stored_study(self.config.storage, self.config.name))
+        with super().stage(title, total) as stage:
+            yield stage
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_request_to_stop_is_heard_during_the_preparation(
+    config: StudyConfig, folder: Path, workers: int
+) -> None:
+    search = Crew(config=config, workers=workers).prepare(_Stopping(config))
+    assert not search(None, never).trials
+    # And obeyed once: the same command again continues.
+    assert len(Crew(config=config, workers=1).prepare(Silent())(None, never).trials) == config.search.trials
 
 
 def test_a_complete_study_starts_no_workers(config: StudyConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autoprune.errors import ConfigError, DataError
+from autoprune.errors import AutopruneError, ConfigError, DataError
 from autoprune.importing import import_function
 from autoprune.searching.metric_scale import MetricScale
 from autoprune.searching.metrics.base import LabelledMetric, metrics
@@ -37,7 +37,10 @@ class OwnMetric(LabelledMetric):
     def statistic(self, output: Any, labels: Tensor) -> Tensor:
         try:
             value = float(self.judge(output, labels))
-        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        except AutopruneError:
+            raise
+        except Exception as error:
+            # Whatever a function of the user's may raise.
             raise DataError(
                 f"metric '{self.scale.name}' must return one number for (outputs, labels): "
                 f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"

@@ -21,6 +21,7 @@ from autoprune.searching.strategies.base import Split, Strategy, strategies
 from autoprune.searching.strategies.proposing import Proposer
 from autoprune.searching.strategies.thresholds import Thresholds
 from autoprune.searching.study import finished
+from autoprune.storing.queueing import origin_of
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
@@ -153,7 +154,7 @@ class RateDerivation(Strategy):
 
     def _last(self, trials: Sequence[FrozenTrial]) -> tuple[FrozenTrial, Note] | None:
         for trial in reversed(trials):
-            stored = self.problem.workshop.recall(_key(trial.number))
+            stored = self.problem.workshop.recall(_key(origin_of(trial)))
             if stored is not None:
                 return trial, Note.read(stored)
         return None

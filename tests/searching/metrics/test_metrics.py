@@ -149,6 +149,16 @@ def test_a_function_that_gives_no_number_is_refused() -> None:
         metric(nn.Identity())
 
 
+def test_whatever_a_function_of_the_users_raises_is_one_error() -> None:
+    def insists(outputs: Tensor, labels: Tensor) -> float:
+        assert len(outputs) == 0, "no outputs are wanted"
+        return 0.0
+
+    metric = find_metric(insists)([(torch.randn(4, 3), torch.randn(4))], CPU)
+    with pytest.raises(DataError, match="AssertionError: no outputs are wanted"):
+        metric(nn.Identity())
+
+
 def test_scales_print_what_they_are() -> None:
     assert ACCURACY.shown(0.9125) == "91.25 %" and ACCURACY.change(-0.013) == "-1.30 points"
     plain = MetricScale(name="r2")
