@@ -160,8 +160,10 @@ def search(
     )
     _check(options)
     options.check_names()
-    epochs_given = history_epochs != Options.history_epochs
-    _check_read(options, training_options=training_options is not None, history_epochs=epochs_given)
+    if training_options and not (options.trains or options.needs_history):
+        raise ConfigError(
+            "training_options say how to train, and nothing here trains; name a recovery, or leave them out."
+        )
     if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
         raise ConfigError(f"timeout must be a number of seconds, got {timeout!r}.")
     if not (isinstance(name, str) and name.strip()):
@@ -177,16 +179,6 @@ def search(
     task = _with_training(task, training, history)
     places = open_artifacts(None if artifacts is None else expanded(artifacts), storage)
     return Engine(task, options, opened, progress, places).search(timeout=timeout)
-
-
-def _check_read(options: Options, **given: bool) -> None:
-    """ConfigError naming an argument that is given though nothing in this search reads it."""
-    if options.trains or options.needs_history:
-        return
-    for name in (name for name, is_given in given.items() if is_given):
-        raise ConfigError(
-            f"{name} says how to train, and nothing here trains; name a recovery, or leave it out."
-        )
 
 
 def _check_kinds(kind: type | tuple[type, ...], wanted: str, **given: object) -> None:

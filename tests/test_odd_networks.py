@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections import OrderedDict, defaultdict, deque
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from autoprune.data.outputs import flat_outputs
 from autoprune.errors import DataError, ModelError
 from autoprune.graph import count_macs, find_groups
 from autoprune.plan import make_plan, save_plan
+from autoprune.progress import Silent
 
 torch.manual_seed(0)
 IMAGES = torch.randn(48, 3, 8, 8)
@@ -265,12 +268,19 @@ class Noisy(Optional):
         return super().forward(x + torch.randn_like(x))
 
 
+def answer(network: nn.Module) -> Tensor:
+    """The first thing that a network returns."""
+    output = network(IMAGES)
+    first: Tensor = output[0] if isinstance(output, tuple) else output
+    return first
+
+
 def search(model: nn.Module, calibration: Any = IMAGES, **how: Any) -> autoprune.Front:
     with torch.no_grad():
-        wanted = model(IMAGES) if not isinstance(model, Noisy) else IMAGES
+        wanted = answer(model) if not isinstance(model, Noisy) else IMAGES
 
     def quality(network: nn.Module) -> float:
-        return -float((network(IMAGES) - wanted).detach().square().mean())
+        return -float((answer(network) - wanted).detach().square().mean())
 
     how = {"evaluate": quality, "trials": 3, **how}
     return autoprune.search(model, calibration=calibration, **how)
@@ -498,3 +508,107 @@ def test_an_input_taken_for_labels_is_hinted_at() -> None:
 def test_images_of_two_sizes_are_refused_with_both() -> None:
     with pytest.raises(DataError, match="one shape in all batches, got 3x8x8 and 3x6x6"):
         search(Optional().eval(), [IMAGES, IMAGES[..., 1:7, 1:7]])
+
+
+class Remembering(nn.Module):
+    """Its forward keeps what it computes, in a container of some kind."""
+
+    def __init__(self, store: Any) -> None:
+        super().__init__()
+        self.conv, self.head, self.store = nn.Conv2d(3, 8, 3), nn.Linear(8, 4), store
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).relu()
+        if isinstance(self.store, dict):
+            self.store.get("f", []).append(x) if "f" in self.store else self.store.update(g=x)
+        else:
+            self.store.append(x)
+        return self.head(x.mean((2, 3)))
+
+
+STORES: list[Any] = [OrderedDict(), defaultdict(list, f=[]), deque(maxlen=2), {"f": []}, []]
+
+
+@pytest.mark.parametrize("store", STORES, ids=lambda store: type(store).__name__)
+def test_what_a_forward_keeps_is_no_leftover_of_the_trace(store: Any) -> None:
+    model = Remembering(store).eval()
+    before = copy.deepcopy(store)
+    assert len(find_groups(model, (IMAGES[:1],)).groups) == 1
+    assert model.store == before and len(search(model).trials) > 1
+
+
+class Gates(nn.Module):
+    """Products that torch takes element by element, in Einstein's spelling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 4, 1)
+        self.scale = nn.Parameter(torch.rand(16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        x = torch.einsum("bchw,bc->bchw", x, x.mean((2, 3)).sigmoid())
+        return self.last(torch.einsum("bchw,c->bchw", x, self.scale)).mean((2, 3))
+
+
+class Named(nn.Module):
+    """Calls functions with names, repeats by a tensor, and returns a constant beside its answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1), nn.Linear(8, 4)
+        self.register_buffer("times", torch.ones(8, dtype=torch.long))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = torch.relu(input=self.second(torch.relu(input=self.first(x))))
+        x = torch.repeat_interleave(x, self.times, 1, output_size=8)
+        return self.last(x.mean((2, 3))), x.new_zeros(len(x), 2)
+
+
+class BothWays(nn.Module):
+    """One weight is read by a convolution and, transposed, by another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.tied = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 10, 3, bias=False)
+        self.last = nn.Conv2d(6, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.tied(self.first(x).relu()).relu()
+        return self.last(F.conv_transpose2d(x, self.tied.weight).relu()).mean((2, 3))
+
+
+class Alone(nn.Module):
+    """Single samples, one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        answers = [self.last(self.second(self.first(image).relu()).relu().mean((1, 2))) for image in x]
+        return torch.stack(answers)
+
+
+@pytest.mark.parametrize("model", [Gates(), Named(), BothWays(), Alone()], ids=lambda m: type(m).__name__)
+def test_a_front_counts_what_a_counter_does(model: nn.Module) -> None:
+    front = search(model.eval(), IMAGES[:8] if isinstance(model, Alone) else IMAGES)
+    assert len(front.trials) > 1
+    for point in front.trials:
+        assert point.macs == count_macs(point.build(), (IMAGES[:1],))
+
+
+def test_layers_that_nobody_can_watch_are_named() -> None:
+    class Listening(Silent):
+        def message(self, text: str) -> None:
+            told.append(text)
+
+    told: list[str] = []
+    search(Alone().eval(), IMAGES[:8], progress=Listening())
+    assert any("not watched and stay as sliced: " in text and "second" in text for text in told)
+
+
+def test_labels_in_a_dict_are_hinted_at() -> None:
+    batch = {"x": IMAGES, "labels": torch.arange(48)}
+    with pytest.raises(ModelError, match="holds what the forward takes, and no labels"):
+        autoprune.search(Optional().eval(), calibration=batch, evaluate=lambda network: 0.0, trials=1)

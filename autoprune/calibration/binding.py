@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 
 from autoprune.calibration.call import Function, LayerCall
 from autoprune.graph.equations import linear_map
-from autoprune.graph.groups import Layer
+from autoprune.graph.groups import Layer, LayerKind
 from autoprune.graph.orientation import outputs_first
 
 
@@ -125,7 +125,8 @@ def _convolution(
     groups: int = 1,
 ) -> LayerCall | None:
     found, n = find(weight), weight.dim() - 2
-    if found is None or input.dim() != weight.dim():
+    if found is None or input.dim() != weight.dim() or found.layer.kind is not LayerKind.CONV:
+        # A transposed convolution's weight may serve a plain one as well.
         return None
     pads = padding if isinstance(padding, str) else _tuple(padding, n)
     return LayerCall(
@@ -147,7 +148,7 @@ def _transposed(
 ) -> LayerCall | None:
     """Dumoulin and Visin, arXiv:1603.07285, section 4: a convolution over the input with zeros in between."""
     found, n = find(weight), weight.dim() - 2
-    if found is None or input.dim() != weight.dim():
+    if found is None or input.dim() != weight.dim() or found.layer.kind is not LayerKind.CONV_TRANSPOSE:
         return None
     steps, dilations = _tuple(stride, n), _tuple(dilation, n)
     reach = [d * (k - 1) for d, k in zip(dilations, weight.shape[2:], strict=True)]

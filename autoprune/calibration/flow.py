@@ -110,7 +110,7 @@ class FlowTap(LayerTap):
         args, kwargs = self._deferred.computed((args, kwargs))
         self._report(func, args, kwargs)
         output = super().__torch_function__(func, types, args, kwargs)
-        if func in CLAMPS and output is args[0]:
+        if func in CLAMPS and output is _first(args, kwargs):
             # Cut off in place: whoever reads the tensor from now on reads what the clamp gave.
             self._open.pop(id(output), None)
         return output
@@ -177,7 +177,7 @@ class FlowTap(LayerTap):
             if branch is None:
                 continue
             first = (branch.call.layer.name, branch.summed) not in self._read
-            if clamp is not None and value is args[0] and first:
+            if clamp is not None and value is _first(args, kwargs) and first:
                 self._read.add((branch.call.layer.name, branch.summed))
                 self._flow.on_clamp(branch, clamp)
             else:
@@ -240,3 +240,8 @@ CLAMPS: dict[Function, Clamp] = {
     F.hardtanh: Clamp(-1.0, 1.0),
 }
 """Activations that are a clamp; the bounds of hardtanh are its arguments."""
+
+
+def _first(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What a function of one tensor was called with, by place or by name."""
+    return args[0] if args else kwargs.get("input")

@@ -52,7 +52,8 @@ def _near(alone: Tensor, together: Tensor) -> bool:
     """Equal but for rounding, which need not be the same each time on a GPU; NaN is others' concern."""
     if alone.shape != together.shape:
         return False
-    one, other = alone.double(), together.double()
+    exact = torch.complex128 if alone.is_complex() else torch.float64
+    one, other = alone.to(exact), together.to(exact)
     return not bool((one - other).abs().max() > TOLERANCE * one.abs().max()) if alone.numel() else True
 
 

@@ -25,7 +25,13 @@ def main_tensor(output: Any) -> Tensor | None:
 def squared_distance(network: nn.Module, dense: nn.Module, batches: Sequence[Inputs]) -> float:
     """Summed squared difference of everything that two networks return, 0 best; nothing is kept."""
     pairs = ((flat_outputs(network, batch), flat_outputs(dense, batch)) for batch in batches)
-    return sum(float((mine - wanted).square().sum(dtype=torch.float64)) for mine, wanted in pairs)
+    return sum(_squared(mine, wanted) for mine, wanted in pairs)
+
+
+def _squared(mine: Tensor, wanted: Tensor) -> float:
+    # Squares overflow in half precision.
+    apart = mine - wanted if mine.dtype.itemsize > 2 else mine.float() - wanted.float()
+    return float(apart.square().sum(dtype=torch.float64))
 
 
 def squared_deviation(model: nn.Module, batches: Sequence[Inputs]) -> float:

@@ -66,8 +66,9 @@ def _difference(found: Tensor, wanted: Tensor) -> float:
         return float("inf")
     if wanted.numel() == 0:
         return 0.0
-    apart = float((found.double() - wanted.double()).abs().max())
-    scale = float(wanted.double().abs().max())
+    exact = torch.complex128 if found.is_complex() or wanted.is_complex() else torch.float64
+    apart = float((found.to(exact) - wanted.to(exact)).abs().max())
+    scale = float(wanted.to(exact).abs().max())
     if apart == 0.0:
         return 0.0
     # NaN, which no comparison finds too large, must not pass.

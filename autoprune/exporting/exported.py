@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from autoprune.data.inputs import Inputs
+from autoprune.data.inputs import Inputs, most_inputs
 from autoprune.errors import ConfigError, ExportError, unknown_name
 from autoprune.exporting.agreement import coarsest, differences, samples
 from autoprune.exporting.base import Format
@@ -71,7 +71,7 @@ def export(
     if not isinstance(network, nn.Module):
         raise ConfigError(f"what is exported must be an nn.Module, got {type(network).__name__}.")
     check_export(target, to, batch=batch, force=force)
-    inputs, form = Inputs.of(example_inputs).to("cpu"), FORMATS[to]
+    inputs, form = Inputs.of(example_inputs, most_inputs(network)).to("cpu"), FORMATS[to]
     twin = copy.deepcopy(network).cpu().eval()
     example = samples(inputs, batch or TRACED)
     batches = [samples(inputs, size) for size in (CHECKED if batch is None else (batch,))]

@@ -15,6 +15,7 @@ from autoprune.graph.beside import find_attributes, macs_of_classes
 from autoprune.graph.call import FORWARD
 from autoprune.graph.groups import ChannelGraph, ChannelGroup, FrozenGroup, Member, Role
 from autoprune.graph.labels import Classes
+from autoprune.graph.patterns import holders
 from autoprune.graph.trace import Attachment, Trace
 
 _TIED = "all channels are tied together"
@@ -56,9 +57,9 @@ def assemble(trace: Trace, ignore: Sequence[str] = ()) -> ChannelGraph:
 
 def _ignore(trace: Trace, attachments: list[Attachment], patterns: Sequence[str]) -> None:
     for item in attachments:
-        name = owner(item.tensor)
+        names = holders(item.tensor)
         for pattern in patterns:
-            if fnmatchcase(name, pattern) and item.role is not Role.CONSUMER:
+            if item.role is not Role.CONSUMER and any(fnmatchcase(name, pattern) for name in names):
                 trace.ledger.freeze(item.vector, f"ignored by '{pattern}'")
 
 

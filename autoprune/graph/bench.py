@@ -157,7 +157,7 @@ def _prepare(
                 except Exception as error:
                     problem = f"{type(error).__name__}: {first_line(error)}"
                     continue
-                if dense and all(_is_sound(tensor) for tensor in dense):
+                if all(map(_is_finite, dense)) and any(map(_says_something, dense)):
                     _check_repeats(network, inputs, dense)
                     return network, inputs, dense
                 problem = "outputs that are missing, not finite, or all the same"
@@ -175,10 +175,13 @@ def _check_repeats(network: nn.Module, inputs: Inputs, dense: list[Tensor]) -> N
         )
 
 
-def _is_sound(tensor: Tensor) -> bool:
-    if tensor.numel() < 2 or not tensor.is_floating_point():
-        return bool(torch.isfinite(tensor).all())
-    return bool(torch.isfinite(tensor).all()) and bool(tensor.max() > tensor.min())
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
+def _says_something(tensor: Tensor) -> bool:
+    """Whether it is not all the same number; a network may return such a one beside others."""
+    return tensor.numel() < 2 or not tensor.is_floating_point() or bool(tensor.max() > tensor.min())
 
 
 def _inputs(example: Inputs, dtype: torch.dtype | None, shrink: bool, seed: int) -> Iterator[Inputs]:

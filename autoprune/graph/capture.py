@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import warnings
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, redirect_stderr
 from dataclasses import dataclass
@@ -68,17 +70,25 @@ def unnoted(model: nn.Module) -> Iterator[None]:
             vars(module).update(attributes)
             for container, entries in containers:
                 container.clear()
-                fill = container.update if isinstance(container, dict) else container.extend
+                fill = container.update if isinstance(container, dict | set) else container.extend
                 fill(entries)
 
 
 def _containers(module: nn.Module) -> list[tuple[Any, Any]]:
-    """The dicts and lists that its class has added to a module, with copies of what they hold."""
+    """The containers that its class has added to a module, and those in them, with copies of what they
+    hold."""
     values = [value for name, value in vars(module).items() if not hasattr(_BARE, name)]
-    return [(value, value.copy()) for value in values if type(value) in (dict, list)]
+    found: dict[int, tuple[Any, Any]] = {}
+    while values:
+        value = values.pop()
+        if type(value) in _CONTAINERS and id(value) not in found:
+            found[id(value)] = value, copy.copy(value)
+            values.extend(value.values() if isinstance(value, dict) else value)
+    return list(found.values())
 
 
 _BARE = nn.Module()
+_CONTAINERS = (dict, list, set, deque, OrderedDict, defaultdict)
 
 
 def named_state(model: nn.Module) -> dict[str, Tensor]:
@@ -125,6 +135,8 @@ def capture(
 
 
 def _hint(error: Exception) -> str:
+    if isinstance(error, TypeError) and "unexpected keyword" in str(error):
+        return " A dict of inputs holds what the forward takes, and no labels."
     missing = isinstance(error, TypeError) and "missing" in str(error)
     return f" {_MISSING}" if missing else ""
 

@@ -99,8 +99,9 @@ def matrix_product(call: Call, input: str, matrix: object, bias: object = None) 
 
 
 COMPUTED = (
-    "has a weight that is computed, or of a module that is no part of the model (undo what computes it: "
-    "remove_parametrizations, remove_weight_norm, remove_spectral_norm, prune.remove)"
+    "has a weight that is computed (undo what computes it: remove_parametrizations, remove_weight_norm, "
+    "remove_spectral_norm, prune.remove), cut from a larger one as in cross-attention, or of a module that "
+    "is no part of the model"
 )
 
 

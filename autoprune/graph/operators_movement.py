@@ -16,7 +16,12 @@ from autoprune.graph.trace import One, Reshape, Value
 
 def moved(call: Call) -> Value:
     """Run the operator itself on the labels."""
-    return _spread_all(call, call.node.target(*_on_labels(call, call.node.args), **call.node.kwargs))  # type: ignore[operator]
+    try:
+        result = call.node.target(*_on_labels(call, call.node.args), **call.node.kwargs)  # type: ignore[operator]
+    except RuntimeError:
+        # Where elements go depends on the values of another tensor.
+        return call.give_up("moves elements by the values of a tensor")
+    return _spread_all(call, result)
 
 
 def reshaped(call: Call) -> Value:

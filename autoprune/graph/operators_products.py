@@ -101,6 +101,9 @@ def _bound(call: Call, factor: _Factor, letters: str) -> Tensor:
 
 def _record(call: Call, labels: Tensor, sizes: dict[str, int], letters: str, known: list[_Factor]) -> None:
     inner = {k: f.labels.size(d) for f in known for d, k in enumerate(f.letters) if k not in sizes}
+    if not inner:
+        # Nothing is summed: torch multiplies, which counts nothing.
+        return
     macs = math.prod(sizes.values()) * math.prod(inner.values())
     whole = labels.expand([sizes[letter] for letter in letters]).reshape(-1)
     call.trace.products.append(Product(whole, macs // whole.numel()))

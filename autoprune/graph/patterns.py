@@ -38,9 +38,16 @@ def caps_of(graph: ChannelGraph, caps: Mapping[str, float]) -> dict[str, float]:
 
 
 def names_of(group: ChannelGroup) -> set[str]:
-    """The group's own name, and the modules that compute its channels or hold something for each of them."""
-    owners = {m.tensor.rpartition(".")[0] for m in group.members if m.role is not Role.CONSUMER}
-    return {group.name, *owners}
+    """The group's own name, and the modules that compute its channels or hold something for each of them,
+    with those that hold these."""
+    tensors = [member.tensor for member in group.members if member.role is not Role.CONSUMER]
+    return {group.name, *(name for tensor in tensors for name in holders(tensor))}
+
+
+def holders(tensor: str) -> list[str]:
+    """The modules that a tensor of the model's state lies in, the innermost first."""
+    parts = tensor.split(".")[:-1]
+    return [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
 
 
 def _unmatched(option: str, pattern: str, names: Iterable[str]) -> str:

@@ -50,7 +50,8 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
     A file that another process put there first is kept.
     """
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    tensors = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         temporary = Path(folder) / path.name

@@ -44,7 +44,12 @@ def save_plan(folder: str | Path, network: nn.Module, plan: Plan, *, force: bool
     A tensor with several names is stored once. Raises PlanError for a folder that is not empty.
     """
     check_output(folder, force=force)
-    weights = safetensors.torch.save(stored_state(network))
+    try:
+        weights = safetensors.torch.save(stored_state(network))
+    except KeyError as error:
+        raise PlanError(
+            f"tensors of type {error} cannot be stored; save the network in your own way."
+        ) from error
     plan = plan.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
     try:
         _write(Path(folder), {WEIGHTS_FILE: weights, PLAN_FILE: _readable(plan).encode()})

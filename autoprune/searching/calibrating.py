@@ -12,6 +12,7 @@ from autoprune.calibration.interleaving import interleaves
 from autoprune.calibration.moments import Moments
 from autoprune.calibration.statistics import OnDemand, Statistics, calibrate
 from autoprune.data.inputs import Inputs, concatenate, fast_batches
+from autoprune.errors import listed
 from autoprune.graph import ChannelGraph
 from autoprune.graph.groups import Layer
 from autoprune.progress import Progress
@@ -67,9 +68,16 @@ class Calibration:
     def _made(self) -> Mapping[str, Moments]:
         batches = [part for chunk in self.task.chunks for part in fast_batches(chunk)]
         with self.progress.stage("calibrate", self.images) as stage:
-            return calibrate(
+            moments = calibrate(
                 self.task.model, self._readers, batches, damping=self.damping, progress=stage.advance
             ).moments
+        unseen = [layer.name for layer in self._readers if layer.name not in moments]
+        if unseen:
+            # Such as one that is called with single samples, or by a name under torch.ops.
+            self.progress.message(
+                f"these layers are called in a way that is not watched and stay as sliced: {listed(unseen)}"
+            )
+        return moments
 
     @property
     def _readers(self) -> list[Layer]:

@@ -32,3 +32,17 @@ def test_a_mean_far_above_the_deviation_hides_none_of_it() -> None:
     images = 1e4 + torch.randn(50, 3)
     expected = float((images.double() - images.double().mean(0)).square().sum())
     assert squared_deviation(nn.Identity(), [Inputs((images,))]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_squares_of_halves_do_not_overflow() -> None:
+    class Constant(nn.Module):
+        def __init__(self, value: float) -> None:
+            super().__init__()
+            self.value = value
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(x), 3), self.value, dtype=torch.float16)
+
+    batches = [Inputs((torch.zeros(2, 1),))]
+    found = squared_distance(Constant(1.0), Constant(400.0), batches)
+    assert found == pytest.approx(6 * 399.0**2, rel=1e-3)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from autoprune.data.inputs import Inputs
 from autoprune.errors import ConfigError, DataError, ExportError
 from autoprune.exporting import FORMATS, export
+from autoprune.exporting.agreement import difference
 from autoprune.exporting.base import Format, Runner
 from autoprune.exporting.onnx import Onnx
 from autoprune.exporting.state_dict import StateDict
@@ -269,3 +270,14 @@ def test_a_network_in_half_precision_is_compared_in_its_own(to: str, tmp_path: P
     network = nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 16, 3), nn.Flatten(1))
     found = export(network.half().eval(), torch.randn(4, 3, 10, 10).half(), tmp_path / "net", to=to)
     assert max(found.differences.values()) < 4e-3
+
+
+def test_imaginary_parts_are_compared_too() -> None:
+    assert difference([torch.tensor([1 + 5j])], [torch.tensor([1 + 0j])]) == pytest.approx(5.0)
+    assert difference([torch.tensor([1 + 5j])], [torch.tensor([1 + 5j])]) == 0.0
+
+
+def test_labels_beside_the_example_are_dropped(tmp_path: Path) -> None:
+    network, masks = nn.Conv2d(3, 4, 3, padding=1).eval(), torch.zeros(8, 6, 6, dtype=torch.long)
+    export(network, (torch.randn(8, 3, 6, 6), masks), tmp_path / "net.pt2", "pt2")
+    assert (tmp_path / "net.pt2").exists()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from autoprune.errors import ModelError
 from autoprune.graph import Role, check_groups, find_groups, verified_graph
+from autoprune.graph.patterns import caps_of
 
 from . import networks
 from .helpers import assert_exact, graph_of, image, reasons, widths
@@ -169,3 +170,12 @@ def test_who_reads_a_group_and_what_a_layer_reads_say_the_same(make: Callable[[]
         for layers in (graph.producers(group), graph.consumers(group)):
             places = [order[layer.name] for layer in layers]
             assert layers and places == sorted(places)
+
+
+def test_a_module_that_holds_others_names_them_all() -> None:
+    inner = nn.Sequential(nn.ReLU(), networks.conv(8, 6))
+    model = nn.Sequential(networks.conv(3, 8), inner, networks.conv(6, 4))
+    assert set(find_groups(model.eval(), (image(),)).widths) == {"0", "1.1"}
+    assert set(find_groups(model.eval(), (image(),), ignore=["1"]).widths) == {"0"}
+    graph = find_groups(model.eval(), (image(),))
+    assert caps_of(graph, {"1": 0.5}) == {"0": 1.0, "1.1": 0.5}
