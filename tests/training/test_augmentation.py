@@ -116,7 +116,7 @@ def test_by_rule_images_move_only_where_their_labels_stay_true(loss: TaskLoss) -
         assert not torch.equal(augmentation_for(settings, task)(batch), batch)
 
 
-@pytest.mark.parametrize("name", MOVING)
+@pytest.mark.parametrize("name", sorted(MOVING))
 def test_images_are_not_moved_away_from_the_labels_of_their_pixels(name: str) -> None:
     named = TrainingConfig(augmentation=name)
     with pytest.raises(ConfigError, match=f"'{name}' moves images"):
