@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -33,8 +32,7 @@ def print_json(document: Any) -> None:
 
 def width() -> int:
     """Columns of a table on stdout at most."""
-    narrowed = "COLUMNS" in os.environ or sys.stdout.isatty()
-    return shutil.get_terminal_size().columns if narrowed else PIPE_WIDTH
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
 
 
 def print_tables(*tables: RenderableType) -> None:

@@ -6,6 +6,7 @@ import importlib
 import json
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,8 @@ def test_front_needs_neither_model_nor_data(
     text = (folder / "tiny.toml").read_text()
     (tmp_path / "moved.toml").write_text(text.replace("tiny_network:", "gone:").replace("digits", "gone"))
     assert document("front", tmp_path / "moved.toml") == document("front", "tiny.toml")
-    for columns, wide in (("80", False), ("160", True)):
-        monkeypatch.setenv("COLUMNS", columns)
+    for columns, wide in ((80, False), (160, True)):
+        monkeypatch.setattr("autoprune.cli.tables.width", partial(int, columns))
         table = invoke("front", "tiny.toml").stdout
         assert ("batch removal" in table) == wide, "a narrow terminal does without what matters least"
         assert ("'before'" in table) == wide, "and says nothing of columns that it lacks"
