@@ -203,3 +203,13 @@ def test_a_saved_network_is_tuned_as_it_is_judged(tmp_path: Path) -> None:
     tuned = fine_tune_saved(session, tmp_path / "pruned", tmp_path / "tuned")
     assert tuned.to_json()["settings"]["loss"] == "squared-error"
     assert tuned.to_json()["accuracy"] > tuned.to_json()["accuracy_before"]
+
+
+def test_an_augmentation_that_is_none_is_refused_before_long_work(tmp_path: Path) -> None:
+    training = TensorDataset(X, targets())
+    how: dict[str, Any] = {"training": training, "recovery": "fine-tune"}
+    path = tmp_path / "s.journal"
+    with pytest.raises(ConfigError, match="unknown augmentation 'crop-flop'"):
+        search(path, training_options={"augmentation": "crop-flop"}, **how)
+    with pytest.raises(StudyError):
+        stored_study(str(path), "autoprune")

@@ -578,6 +578,19 @@ class BothWays(nn.Module):
         return self.last(F.conv_transpose2d(x, self.tied.weight).relu()).mean((2, 3))
 
 
+class BothWaysTurned(nn.Module):
+    """The same with the weight of a transposed convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.tied = nn.Conv2d(3, 6, 3), nn.ConvTranspose2d(6, 10, 3, bias=False)
+        self.last = nn.Conv2d(6, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.tied(self.first(x).relu()).relu()
+        return self.last(F.conv2d(x, self.tied.weight).relu()).mean((2, 3))
+
+
 class Alone(nn.Module):
     """Single samples, one after the other."""
 
@@ -590,7 +603,10 @@ class Alone(nn.Module):
         return torch.stack(answers)
 
 
-@pytest.mark.parametrize("model", [Gates(), Named(), BothWays(), Alone()], ids=lambda m: type(m).__name__)
+ODD = [Gates(), Named(), BothWays(), BothWaysTurned(), Alone()]
+
+
+@pytest.mark.parametrize("model", ODD, ids=lambda model: type(model).__name__)
 def test_a_front_counts_what_a_counter_does(model: nn.Module) -> None:
     front = search(model.eval(), IMAGES[:8] if isinstance(model, Alone) else IMAGES)
     assert len(front.trials) > 1

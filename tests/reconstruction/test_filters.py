@@ -214,6 +214,25 @@ def test_moments_are_those_behind_a_depthwise_convolution() -> None:
     assert bool(((found.covariance.diagonal() / seen.var(1)).log().abs() < 0.5).all())
 
 
+def test_channels_are_alike_where_both_of_their_filters_are() -> None:
+    model, images = separable()
+    with torch.no_grad():
+        model.before[0].weight[:3] = model.before[0].weight[0]
+        model.between[0].weight[1:3] = torch.stack([model.between[0].weight[0], -model.between[0].weight[0]])
+        for norm in (model.before[1], model.between[1]):
+            norm.weight[:3], norm.bias[:3] = 1.0, 0.5
+            norm.reset_running_stats()
+        model.train()(images)
+    graph = make_bench(model.eval(), images[:2]).graph
+    found = of_channels(model, graph, graph.groups[0], "relu")
+    assert found is not None
+    deviation = found.covariance.diagonal().sqrt()
+    expected = found.covariance / deviation / deviation[:, None]
+    seen = torch.corrcoef(model.between(model.before(images)).movedim(1, 0).flatten(1))
+    assert expected[0, 1] > 0.99 and seen[0, 1] > 0.99
+    assert expected[0, 2] < -0.3 and seen[0, 2] < -0.3, "what one lets through the other cuts off"
+
+
 @pytest.mark.parametrize("norms", [True, False])
 def test_a_twin_behind_a_depthwise_convolution_is_taken_over_exactly(norms: bool) -> None:
     model, images = separable(norms)
