@@ -86,7 +86,8 @@ def check_section(name: str, values: Mapping[str, Any]) -> None:
 def with_search(config: StudyConfig, changes: Mapping[str, Any]) -> StudyConfig:
     """The study with other values in [search], checked; ConfigError in one line.
 
-    Another objective than latency takes the batch that latency is measured in along.
+    With another objective than latency, and no budget of it, the batch that latency is measured in goes back
+    to its default: nothing would read it.
     """
     values = {**config.search.model_dump(), **changes}
     if changes.get("objective", "latency") != "latency" and values["budget"]["latency_ms"] is None:

@@ -566,29 +566,16 @@ class Named(nn.Module):
 
 
 class BothWays(nn.Module):
-    """One weight is read by a convolution and, transposed, by another."""
+    """One weight is read by its own convolution and, by a function, the other way round."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], back: Any) -> None:
         super().__init__()
-        self.first, self.tied = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 10, 3, bias=False)
+        self.first, self.tied, self.back = nn.Conv2d(3, 6, 3), kind(6, 10, 3, bias=False), back
         self.last = nn.Conv2d(6, 4, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.tied(self.first(x).relu()).relu()
-        return self.last(F.conv_transpose2d(x, self.tied.weight).relu()).mean((2, 3))
-
-
-class BothWaysTurned(nn.Module):
-    """The same with the weight of a transposed convolution."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.tied = nn.Conv2d(3, 6, 3), nn.ConvTranspose2d(6, 10, 3, bias=False)
-        self.last = nn.Conv2d(6, 4, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.tied(self.first(x).relu()).relu()
-        return self.last(F.conv2d(x, self.tied.weight).relu()).mean((2, 3))
+        return self.last(self.back(x, self.tied.weight).relu()).mean((2, 3))
 
 
 class Alone(nn.Module):
@@ -603,7 +590,8 @@ class Alone(nn.Module):
         return torch.stack(answers)
 
 
-ODD = [Gates(), Named(), BothWays(), BothWaysTurned(), Alone()]
+TIED = [BothWays(nn.Conv2d, F.conv_transpose2d), BothWays(nn.ConvTranspose2d, F.conv2d)]
+ODD: list[nn.Module] = [Gates(), Named(), *TIED, Alone()]
 
 
 @pytest.mark.parametrize("model", ODD, ids=lambda model: type(model).__name__)

@@ -61,8 +61,8 @@ def of_channels(
     model: nn.Module, graph: ChannelGraph, group: ChannelGroup, activation: str
 ) -> Expected | None:
     """Moments after batch norm and activation; None where producers tie different numbers of channels, or
-    are no layers (an embedding) or layers that are read both ways, or where some consumers read channels
-    before a depthwise convolution and others behind it.
+    are no layers (an embedding) or layers that are read both ways, where some consumers read channels before
+    a depthwise convolution and others behind it, or where that makes several of each.
 
     Producers that meet in a residual sum count as independent. A producer without batch norm counts as
     reading white inputs of unit power, which tells nothing reliable of the mean. Where a channel of the
@@ -75,15 +75,16 @@ def of_channels(
         return None
     if any(not _computes(layers.get(member.tensor), member) for member in members):
         return None
-    if between and not (members[0].positions.shape[1] == 1 and _in_one_line(graph, group, between)):
+    single = all(member.positions.shape[1] == 1 for member in (*members, *(one for _, one in between)))
+    if between and not (single and _in_one_line(graph, group, [layer for layer, _ in between])):
         return None
     parts = [_linear(model, member, layers[member.tensor]) for member in members]
     covariance = torch.stack([covariance for covariance, _ in parts]).sum(0)
     mean = torch.stack([mean for _, mean in parts]).sum(0)
     covariance, mean = activated(covariance, mean, ACTIVATIONS[activation])
     known = len(mean) == 1 and all(layers[member.tensor].norm is not None for member in members)
-    for layer in between:
-        covariance, mean = _filtered(model, layer, covariance, mean)
+    for layer, member in between:
+        covariance, mean = _filtered(model, layer, member, covariance, mean)
         if layer.norm is not None:
             covariance, mean = activated(covariance, mean, ACTIVATIONS[activation])
             known = True
@@ -122,10 +123,11 @@ def _hermite(x: Tensor) -> list[Tensor]:
     return found
 
 
-def _depthwise(graph: ChannelGraph, group: ChannelGroup) -> list[Layer]:
-    """Depthwise convolutions that the group's channels run through, in order of execution."""
-    followers = {member.tensor for member in group.of_role(Role.FOLLOWER)}
-    return [layer for layer in graph.layers if layer.weight in followers]
+def _depthwise(graph: ChannelGraph, group: ChannelGroup) -> list[tuple[Layer, Member]]:
+    """Depthwise convolutions that the group's channels run through, in order of execution, and where in
+    their weights these channels lie."""
+    followers = {member.tensor: member for member in group.of_role(Role.FOLLOWER)}
+    return [(layer, followers[layer.weight]) for layer in graph.layers if layer.weight in followers]
 
 
 def _in_one_line(graph: ChannelGraph, group: ChannelGroup, between: Sequence[Layer]) -> bool:
@@ -137,18 +139,22 @@ def _in_one_line(graph: ChannelGraph, group: ChannelGroup, between: Sequence[Lay
     return all(before) and all(place[member.tensor] > last for member in group.of_role(Role.CONSUMER))
 
 
-def _filtered(model: nn.Module, layer: Layer, covariance: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+def _filtered(
+    model: nn.Module, layer: Layer, member: Member, covariance: Tensor, mean: Tensor
+) -> tuple[Tensor, Tensor]:
     """Covariance (1, width, width) and mean (1, width) of channels behind a depthwise convolution, and the
-    batch norm that follows it if any."""
-    kernels = tensor_of(model, layer.weight).detach().double().flatten(1)
+    batch norm that follows it if any; `member` says where in the weight they lie."""
+    rows = tensor_of(model, layer.weight).detach().double().flatten(1)
+    mine = member.positions[:, 0].to(rows.device)
+    kernels, ones = rows[mine], rows.new_ones(len(rows))
     covariance = covariance * (kernels @ kernels.mT)
     if layer.norm is None:
-        shift = 0.0 if layer.bias is None else _state(tensor_of(model, layer.bias), mean[0])
-        return covariance, mean * kernels.sum(1) + shift
+        shift = 0 * ones if layer.bias is None else _state(tensor_of(model, layer.bias), ones)
+        return covariance, mean * kernels.sum(1) + shift[mine]
     norm = model.get_submodule(layer.norm)
     deviation = covariance.diagonal(dim1=-2, dim2=-1).clamp_min(torch.finfo(covariance.dtype).tiny).sqrt()
-    scale = _state(norm.weight, torch.ones_like(mean[0])) / deviation
-    shift = _state(norm.bias, torch.zeros_like(mean[0]))
+    scale = _state(norm.weight, ones)[mine] / deviation
+    shift = _state(norm.bias, 0 * ones)[mine]
     return covariance * scale.unsqueeze(2) * scale.unsqueeze(1), shift.unsqueeze(0)
 
 

@@ -20,8 +20,8 @@ class Lockstep:
 
     Counts may only rise from meeting to meeting. The turn goes from each chunk to the next and from the last
     of a meeting to the first one, so a late chunk waits at its turnstile, not yet begun, until a meeting that
-    counts it; a chunk that is over passes the turn on to all. No turn is ever lost, for a thread gives it
-    away before it waits, and failed ones do so too.
+    counts it; a chunk that is over passes it to the next of all chunks. No turn is ever lost, for a thread
+    gives it away before it waits, and failed ones do so too.
     """
 
     def __init__(self, chunks: int) -> None:

@@ -261,3 +261,48 @@ def test_nothing_is_promised_where_some_read_before_and_some_behind() -> None:
     model = Both().double().eval()
     graph = make_bench(model, torch.randn(2, 3, 10, 10, dtype=torch.float64)).graph
     assert of_channels(model, graph, graph.groups[0], "relu") is None
+
+
+class _Joined(nn.Module):
+    """A depthwise convolution over the channels of two groups, the second in another order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU())
+        self.b = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU())
+        self.between = nn.Sequential(
+            nn.Conv2d(10, 10, 3, groups=10, bias=False), nn.BatchNorm2d(10), nn.ReLU()
+        )
+        self.last = nn.Conv2d(10, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.between(torch.cat([self.a(x), self.b(x).flip(1)], 1)))
+
+
+def test_channels_are_found_where_they_lie_in_a_depthwise_convolution() -> None:
+    torch.manual_seed(0)
+    model, images = _Joined().double(), torch.randn(200, 3, 10, 10, dtype=torch.float64)
+    nn.init.normal_(model.between[1].bias, 0.0, 1.0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+    model.train()(images)
+    bench = make_bench(model.eval(), images)
+    groups = {group.width: group for group in bench.graph.groups}
+    means = model.between(torch.cat([model.a(images), model.b(images).flip(1)], 1)).mean((0, 2, 3))
+    for width, seen in ((6, means[:6]), (4, means[6:].flip(0))):
+        found = of_channels(model, bench.graph, groups[width], "relu")
+        assert found is not None
+        torch.testing.assert_close(found.mean, seen, rtol=0.15, atol=0.1)
+    kept = {group.name: torch.arange(group.width // 2) for group in bench.graph.groups}
+    left_alone = relative_error(Slicer(model, bench.graph).build(kept).eval(), model, images)
+    assert relative_error(restored(bench, kept, "relu"), model, images) < left_alone
+
+
+def test_a_depthwise_convolution_that_multiplies_channels_promises_nothing() -> None:
+    between = [nn.Conv2d(8, 16, 3, groups=8), nn.BatchNorm2d(16), nn.ReLU()]
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), *between, nn.Conv2d(16, 4, 1))
+    images = torch.randn(16, 3, 10, 10, dtype=torch.float64)
+    bench = make_bench(model.double().eval(), images)
+    assert of_channels(model, bench.graph, bench.graph.groups[0], "relu") is None
+    restored(bench, {"0": torch.arange(4)}, "relu")
