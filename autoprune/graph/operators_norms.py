@@ -7,7 +7,7 @@ from torch import Tensor
 from autoprune.graph.call import Call, Rule
 from autoprune.graph.labels import Labels
 from autoprune.graph.operators_layers import follow, meet_computed
-from autoprune.graph.trace import Value
+from autoprune.graph.trace import Reshape, Value
 
 
 def batch_norm(call: Call) -> Value:
@@ -23,6 +23,8 @@ def batch_norm(call: Call) -> Value:
     )
     for name in ("weight", "bias", "running_mean", "running_var"):
         meet_computed(call, rows, call.arg(name))
+    if "num_features" in call.trace.program.sizes.get(call.module, {}):
+        call.trace.reshapes.append(Reshape(call.module, rows))
     outputs = [labels if shape == labels.shape else Labels.uniform(shape) for shape in call.shapes]
     return outputs[0] if len(outputs) == 1 and isinstance(call.node.meta["val"], Tensor) else list(outputs)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch import nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from autoprune.graph.attention import exchange
 
@@ -39,6 +40,9 @@ def remembered(module: nn.Module) -> dict[str, int]:
     own = vars(module)
     if type(module) is nn.Unflatten and all(type(size) is int for size in module.unflattened_size):
         return {f"{UNFLATTENED}{place}": int(size) for place, size in enumerate(module.unflattened_size)}
+    if isinstance(module, _InstanceNorm) and not module.state_dict():
+        # Its forward compares this with the channels that come; elsewhere the tensors tell.
+        return {"num_features": module.num_features}
     return {name: own[name] for name in sorted(HEAD_SIZES & own.keys()) if type(own[name]) is int}
 
 

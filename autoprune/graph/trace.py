@@ -54,7 +54,8 @@ class Product:
 
 @dataclass(frozen=True)
 class Reshape:
-    """A reshape, in the module of this path, that makes or unmakes the dimension of spread labels."""
+    """What, in the module of this path, goes by how many channels there are: a reshape that makes or unmakes
+    the dimension of spread labels, a norm without tensors."""
 
     module: str
     labels: Tensor

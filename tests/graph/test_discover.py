@@ -42,6 +42,7 @@ EXACT: list[tuple[nn.Module, list[int], tuple[Any, ...]]] = [
     (networks.FrozenNorm(), [8], ()),
     (networks.Roll(dim=3), [8], ()),
     (networks.Normed(nn.InstanceNorm2d(8, affine=True)), [8], ()),
+    (networks.Normed(nn.InstanceNorm2d(8)), [8], ()),
     (networks.Normed(nn.GroupNorm(2, 8)), [2], ()),
     (networks.Normed(nn.GroupNorm(8, 8)), [8], ()),
 ]

@@ -63,6 +63,13 @@ def test_depthwise_convolution_gets_its_new_number_of_groups() -> None:
     assert built.norm.num_features == 6
 
 
+def test_norms_without_tensors_learn_how_many_channels_come() -> None:
+    model = networks.Normed(nn.InstanceNorm2d(8)).eval()
+    built = Slicer(model, graph_of(model)).build({"first": torch.arange(5)})
+    assert built.norm.num_features == 5
+    built(torch.randn(2, 3, 8, 8))  # warns of another number, and warnings are errors
+
+
 def test_tied_parameters_stay_tied() -> None:
     model = networks.TiedNames().eval()
     built = Slicer(model, graph_of(model)).build({"first": torch.arange(3)})
