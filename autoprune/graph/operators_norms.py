@@ -23,8 +23,7 @@ def batch_norm(call: Call) -> Value:
     )
     for name in ("weight", "bias", "running_mean", "running_var"):
         meet_computed(call, rows, call.arg(name))
-    if "num_features" in call.trace.program.sizes.get(call.module, {}):
-        call.trace.reshapes.append(Reshape(call.module, rows))
+    _tell("num_features", call, rows)
     outputs = [labels if shape == labels.shape else Labels.uniform(shape) for shape in call.shapes]
     return outputs[0] if len(outputs) == 1 and isinstance(call.node.meta["val"], Tensor) else list(outputs)
 
@@ -33,14 +32,22 @@ def group_norm(call: Call) -> Value:
     """Per-channel state along dimension 1; the channels that are normalised together go together."""
     labels, weight = call.labels("input"), call.state_name(call.arg("weight"))
     rows = labels.vector_along(1)
-    # Without a tensor of its own the module could not be told that it has fewer groups.
-    if rows is None or weight is None:
+    # A number of groups that stands in the forward could not be told that there are fewer.
+    if rows is None or (weight is None and not _tell("num_groups", call, rows)):
         return call.give_up("normalises channels together")
     together = rows.reshape(int(call.arg("num_groups")), -1)
     call.unite(together[:, :1], together[:, 1:])
     follow(call, rows, weight, call.state_name(call.arg("bias")))
     meet_computed(call, rows, call.arg("bias"))
     return labels
+
+
+def _tell(size: str, call: Call, rows: Tensor) -> bool:
+    """Whether the module remembers this size for want of tensors; then it hears of channels that go."""
+    told = size in call.trace.program.sizes.get(call.module, {})
+    if told:
+        call.trace.reshapes.append(Reshape(call.module, rows))
+    return told
 
 
 def prelu(call: Call) -> Value:

@@ -43,6 +43,7 @@ EXACT: list[tuple[nn.Module, list[int], tuple[Any, ...]]] = [
     (networks.Roll(dim=3), [8], ()),
     (networks.Normed(nn.InstanceNorm2d(8, affine=True)), [8], ()),
     (networks.Normed(nn.InstanceNorm2d(8)), [8], ()),
+    (networks.Normed(nn.GroupNorm(4, 8, affine=False)), [4], ()),
     (networks.Normed(nn.GroupNorm(2, 8)), [2], ()),
     (networks.Normed(nn.GroupNorm(8, 8)), [8], ()),
 ]

@@ -69,6 +69,10 @@ def test_norms_without_tensors_learn_how_many_channels_come() -> None:
     assert built.norm.num_features == 5
     built(torch.randn(2, 3, 8, 8))  # warns of another number, and warnings are errors
 
+    model = networks.Normed(nn.GroupNorm(4, 8, affine=False)).eval()
+    built = Slicer(model, graph_of(model)).build({"first": torch.tensor([0, 3])})
+    assert (built.norm.num_groups, built.norm.num_channels) == (2, 4)
+
 
 def test_tied_parameters_stay_tied() -> None:
     model = networks.TiedNames().eval()
