@@ -33,6 +33,22 @@ def test_training_improves_on_the_closed_form(network: str, scope: str) -> None:
     assert relative_error(found, bench.model, images) < closed
 
 
+@pytest.mark.parametrize("scope", ["group", "network"])
+@pytest.mark.parametrize("network", ["residual", "tokens"])
+def test_mixed_precision_fits_as_well_and_leaves_weights_in_their_own(network: str, scope: str) -> None:
+    small = NETWORKS[network]
+    images = small.images(256)
+    bench = make_bench(small.model(), images)
+    kept = random_kept(bench.graph, 0.5)
+    options = {"scope": scope, "steps": 60, "batch": 32, "learning_rate": 3e-3}
+    full, mixed = (restored(bench, kept, mixed_precision=mixed, **options) for mixed in (False, True))
+    errors = [relative_error(found, bench.model, images) for found in (full, mixed)]
+    assert errors[1] < 1.1 * errors[0]
+    pairs = list(zip(full.state_dict().values(), mixed.state_dict().values(), strict=True))
+    assert all(first.dtype == second.dtype for first, second in pairs)
+    assert not all(first.equal(second) for first, second in pairs)
+
+
 @pytest.mark.parametrize("start", ["sequential", "joint"])
 def test_it_starts_from_what_it_is_told_to(start: str) -> None:
     small = NETWORKS["residual"]

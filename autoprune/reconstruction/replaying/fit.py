@@ -54,10 +54,14 @@ class Fits:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate falls from its first value on a cosine over `steps`."""
+    """The learning rate falls from its first value on a cosine over `steps`.
+
+    With `mixed_precision` the passes run in bfloat16; weights, losses and Adam keep their own precision.
+    """
 
     steps: int
     learning_rate: float
+    mixed_precision: bool = False
 
 
 class Fitter:
@@ -84,7 +88,7 @@ class Fitter:
         def seen(call: int, output: Tensor) -> None:
             # At once, for the pass may go on working on the output in place; and in two steps, for
             # mse_loss would keep the output itself for its gradient.
-            terms.append((output - wanted).square().mean() / self.variances[call])
+            terms.append((_wide(output) - _wide(wanted)).square().mean() / self.variances[call])
 
         return seen
 
@@ -114,11 +118,19 @@ class Fitter:
     ) -> None:
         optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.steps)
+        place = parameters[0].device.type
         for index in batches(self.images.size, self.batch, schedule.steps, generator):
             optimizer.zero_grad()
-            backward(self.loss(self.images.varied(index, generator)))
+            with torch.autocast(place, torch.bfloat16, enabled=schedule.mixed_precision):
+                loss = self.loss(self.images.varied(index, generator))
+            backward(loss)
             optimizer.step()
             decay.step()
+
+
+def _wide(values: Tensor) -> Tensor:
+    """At least single precision: squares of half-precision numbers lose digits, or overflow."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def backward(loss: Tensor) -> None:
