@@ -19,7 +19,7 @@ import autoprune
 from autoprune.data.inputs import Inputs
 from autoprune.data.outputs import flat_outputs
 from autoprune.errors import DataError, ModelError
-from autoprune.graph import count_macs, find_groups
+from autoprune.graph import Slicer, count_macs, find_groups
 from autoprune.plan import make_plan, save_plan
 from autoprune.progress import Silent
 
@@ -409,9 +409,30 @@ def test_a_matrix_on_the_left_keeps_what_it_is_added_to() -> None:
     assert not graph.groups and "mixes channels" in reasons["first"]
 
 
-def test_a_group_norm_without_weights_keeps_its_channels() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(4, 8, affine=False), nn.Conv2d(8, 4, 3))
-    assert find_groups(model.eval(), (IMAGES[:1],)).widths == {}
+def test_a_group_norm_without_weights_loses_whole_groups(tmp_path: Path) -> None:
+    def network() -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.GroupNorm(4, 8, affine=False), nn.Conv2d(8, 4, 3), nn.Flatten()
+        )
+
+    model = network().eval()
+    graph = find_groups(model, (IMAGES[:1],))
+    assert graph.widths == {"0": 4}
+    built = Slicer(model, graph).build({"0": torch.tensor([1, 3])})
+    assert built[1].num_groups == 2 and built(IMAGES).shape == model(IMAGES).shape
+    point = min(search(model, batch_removal=(1,)).trials, key=lambda point: point.macs)
+    save_plan(tmp_path, point.build(), make_plan(model, graph, point, study="s"))
+    loaded = autoprune.load(network(), tmp_path)
+    torch.testing.assert_close(loaded(IMAGES), point.build()(IMAGES))
+
+
+def test_a_number_of_norm_groups_in_the_forward_keeps_the_channels() -> None:
+    class Fixed(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return self[1](F.group_norm(self[0](x), 4))
+
+    model = Fixed(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3)).eval()
+    assert find_groups(model, (IMAGES[:1],)).widths == {}
 
 
 @pytest.mark.parametrize("method", RESTORED)

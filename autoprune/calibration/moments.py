@@ -45,10 +45,11 @@ class Moments:
         ones = inputs.new_ones(inputs.shape[-1])
         first, target = torch.matmul(inputs, ones).double(), torch.matmul(y, ones).double()
         on_cpu = inputs.device.type == "cpu"
+        count = inputs.shape[-1]
         second, cross = _products(inputs, y) if on_cpu else _shifted(inputs, y, first, target)
-        if on_cpu and (_far_off(inputs, first) or _far_off(y, target)):
+        if on_cpu and (_far_off(_squares(second), first, count) or _far_off(_norms(y), target, count)):
             second, cross = _shifted(inputs, y, first, target)
-        return cls(second, first, inputs.shape[-1], cross, target)
+        return cls(second, first, count, cross, target)
 
     def reordered(self, order: Tensor) -> Moments:
         """The same moments with input row i taken from row `order[i]`."""
@@ -100,12 +101,21 @@ def _products(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         return _square(x).double(), torch.matmul(x, y.mT).double()
 
 
-def _far_off(x: Tensor, first: Tensor) -> bool:
-    """Whether some row, whose sum is in `first`, hardly varies about its mean. On a GPU nobody asks, for it
-    would have to answer."""
-    count = max(x.shape[-1], 1)
-    power = torch.linalg.vector_norm(x, dim=-1).double().square() / count
-    square = (first / count).square()
+def _squares(second: Tensor) -> Tensor:
+    """Sums of the rows' squares, (groups, n), of their products (groups, n, n)."""
+    return second.diagonal(dim1=-2, dim2=-1)
+
+
+def _norms(x: Tensor) -> Tensor:
+    """Sums of the rows' squares, (groups, n), of x (groups, n, columns)."""
+    norms: Tensor = torch.linalg.vector_norm(x, dim=-1)
+    return norms.double().square()
+
+
+def _far_off(squares: Tensor, sums: Tensor, count: int) -> bool:
+    """Whether some row of `count` numbers hardly varies about its mean. On a GPU nobody asks, for it would
+    have to answer."""
+    power, square = squares / max(count, 1), (sums / max(count, 1)).square()
     return bool((square > _FAR * (power - square)).logical_and(square > 0).any())
 
 

@@ -10,8 +10,8 @@ In one run, interleaved, medians over --repeats, for the knapsack candidate at -
     candidate / both         all that a trial measures (slice, metric before, restore, metric, output error)
                              over a dense pass of the calibration images and a sliced one of the others
 
-Then a search of --trials with a journal file under cProfile: its time by stages, and the share of it that is
-neither forward pass nor linear algebra, in all threads. cProfile makes what Python does look slower.
+Then a search of --trials with a journal file under cProfile: the processor's time by stages, and the share of
+it that is neither forward pass nor linear algebra, in all threads.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Where a Python run spends its time, by stages: a cProfile run whose functions are sorted into named stages.
 
 Torch's operators are counted by name, wherever they are called. Any other function belongs to the stage of
-its file; one whose file is in no stage (the standard library, small tensor operators) is shared out among
-the stages of its callers, by the time that each caused.
+its file; one whose file is in no stage (the standard library) is shared out among the stages of its callers,
+by the time that each caused. Time is what a thread computes: one that waits, for others or for the
+processor, takes none. What the profile itself adds to every call is measured and taken off.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import cProfile
 import pstats
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,6 +25,8 @@ OPERATORS: Mapping[str, tuple[str, ...]] = {
     "Cholesky and solve": ("cholesky", "solve", "pinv"),
     "matrix products": ("matmul", "baddbmm", " mm>", " bmm>"),
     "waiting for threads": ("'acquire' of '_thread", "'get' of '_queue"),
+    "forward pass, the rest": ("_get_tracing_state",),
+    "other tensor operators": ("built-in method torch.", "_C._nn", "_C._linalg", "_C.TensorBase"),
 }
 """Stage -> what the names of built-in functions contain."""
 
@@ -48,21 +52,23 @@ FILES: Mapping[str, tuple[str, ...]] = {
 
 WORK = (
     "convolutions and linear layers", "batch norm", "forward pass, the rest", "patch extraction",
-    "matrix products", "Cholesky and solve", "evaluation",
+    "matrix products", "Cholesky and solve", "evaluation", "other tensor operators",
 )  # fmt: skip
-"""Stages that are forward passes and linear algebra, patches included."""
+"""Stages that are forward passes and linear algebra, patches and operators on tensors between included."""
 WAITING = "waiting for threads"
 """No work: what another thread does meanwhile is counted there."""
 OTHER = "other"
+_CALLS = 20_000
+"""So many calls tell what one costs."""
 
 
 def profiled(work: Callable[[], Any]) -> pstats.Stats:
     """The profile of one call, with the threads that begin in it."""
-    profiles = [cProfile.Profile()]
+    profiles = [cProfile.Profile(time.thread_time)]
 
     def begin(*event: object) -> None:
         # The first event of a new thread; from here on the thread's own profile takes them.
-        profiles.append(cProfile.Profile())
+        profiles.append(cProfile.Profile(time.thread_time))
         profiles[-1].enable()
 
     threading.setprofile(begin)
@@ -73,14 +79,33 @@ def profiled(work: Callable[[], Any]) -> pstats.Stats:
     return pstats.Stats(*profiles)
 
 
+def cost_of_a_call() -> float:
+    """Seconds that a profile adds to every call that it sees."""
+
+    def many() -> None:
+        for _ in range(_CALLS):
+            _nothing()
+
+    start = time.thread_time()
+    many()
+    plain = time.thread_time() - start
+    entries: Mapping[Function, Any] = profiled(many).stats  # type: ignore[attr-defined]
+    return max(0.0, sum(own for _, _, own, _, _ in entries.values()) - plain) / _CALLS
+
+
+def _nothing() -> None:
+    return None
+
+
 def by_stage(stats: pstats.Stats) -> dict[str, float]:
     """Seconds of each stage, most first."""
+    cost = cost_of_a_call()
     entries: Mapping[Function, Any] = stats.stats  # type: ignore[attr-defined]
     known: dict[Function, Shares] = {}
     total: Counter[str] = Counter()
-    for function, (_, _, own, _, _) in entries.items():
+    for function, (_, calls, own, _, _) in entries.items():
         for stage, share in _shares(function, entries, known).items():
-            total[stage] += own * share
+            total[stage] += max(0.0, own - calls * cost) * share
     return dict(total.most_common())
 
 

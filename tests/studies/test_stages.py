@@ -12,6 +12,14 @@ import stages
 from stages import FILES, OPERATORS, OTHER, WAITING, WORK, by_stage, outside, profiled, stage_of
 
 
+def computing(seconds: float) -> None:
+    """Keeps the processor busy for so long."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        # Many calls would be taken off for what a profile adds to them.
+        sum(range(10_000))
+
+
 def test_every_stage_of_work_is_one_that_functions_can_belong_to() -> None:
     assert set(WORK) <= {*OPERATORS, *FILES}
 
@@ -23,7 +31,10 @@ def test_every_stage_of_work_is_one_that_functions_can_belong_to() -> None:
         (("~", 0, "<built-in method torch._C._nn.linear>"), "convolutions and linear layers"),
         (("~", 0, "<built-in method torch._C._linalg.linalg_cholesky_ex>"), "Cholesky and solve"),
         (("~", 0, "<built-in method torch.matmul>"), "matrix products"),
-        (("~", 0, "<built-in method torch.relu>"), None),
+        (("~", 0, "<built-in method torch.relu>"), "other tensor operators"),
+        (("~", 0, "<method 'clone' of 'torch._C.TensorBase' objects>"), "other tensor operators"),
+        (("~", 0, "<built-in method torch._C._get_tracing_state>"), "forward pass, the rest"),
+        (("~", 0, "<built-in method builtins.len>"), None),
         (("/x/autoprune/calibration/columns.py", 9, "raw_columns"), "patch extraction"),
         (("/x/autoprune/searching/strategies/knapsack.py", 9, "sampler"), "strategy proposals"),
         (("C:\\x\\optuna\\storages\\journal.py", 9, "sync"), "ask, tell and storage"),
@@ -38,15 +49,28 @@ def test_what_has_no_stage_counts_for_its_callers(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(stages, "FILES", {"here": ("test_stages",)})
 
     def work() -> None:
-        time.sleep(0.03)
+        computing(0.03)
         json.loads("[1, 2]")
 
     stats = profiled(work)
     times = by_stage(stats)
-    assert times["here"] >= 0.03
-    assert sum(times.values()) == pytest.approx(stats.total_tt)  # type: ignore[attr-defined]
+    assert times["here"] >= 0.02
+    assert sum(times.values()) <= stats.total_tt  # type: ignore[attr-defined]
     monkeypatch.setattr(stages, "FILES", {})
-    assert by_stage(profiled(work))[OTHER] >= 0.03
+    assert by_stage(profiled(work))[OTHER] >= 0.02
+
+
+def test_what_a_profile_adds_to_calls_is_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "FILES", {"here": ("test_stages",)})
+    stats = profiled(lambda: computing(0.03))
+    monkeypatch.setattr(stages, "cost_of_a_call", lambda: 0.0)
+    whole = by_stage(stats)["here"]
+    monkeypatch.setattr(stages, "cost_of_a_call", lambda: 1.0)
+    assert by_stage(stats)["here"] == 0.0 < whole
+
+
+def test_the_cost_of_a_call_is_small_and_positive() -> None:
+    assert 0 < stages.cost_of_a_call() < 1e-4
 
 
 def test_a_forward_pass_is_all_work_and_a_pause_is_none() -> None:
@@ -62,9 +86,9 @@ def test_threads_are_seen_and_waiting_for_them_is_no_work(monkeypatch: pytest.Mo
 
     def work() -> None:
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(time.sleep, 0.05).result()
+            pool.submit(computing, 0.05).result()
+            pool.submit(time.sleep, 0.5).result()
 
     times = by_stage(profiled(work))
-    assert times[WAITING] >= 0.04
-    assert sum(value for stage, value in times.items() if stage != WAITING) >= 0.04
+    assert 0.04 <= sum(value for stage, value in times.items() if stage != WAITING) < 0.3
     assert outside({WAITING: 5.0, "batch norm": 3.0, OTHER: 1.0}) == 0.25
