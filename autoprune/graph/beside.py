@@ -25,16 +25,16 @@ def macs_of_classes(trace: Trace, classes: Classes) -> np.ndarray:
 def find_attributes(
     trace: Trace, classes: Classes, groups: Sequence[ChannelGroup], atoms: Sequence[np.ndarray]
 ) -> list[Attribute]:
-    """Integers of the modules that reshape a group's channels to heads, or back.
+    """Integers of modules that reshape a group's channels to heads, or back, and of norms without tensors.
 
-    A module that reshapes several groups so is left out: which of them an integer counts is not known,
+    A module that counts several groups so is left out: which of them an integer counts is not known,
     and rule 1 decides.
     """
     numbers = np.full(len(classes.frozen), -1, dtype=np.int64)
     for number, own in enumerate(atoms):
         numbers[own] = number
     found = []
-    for module, touched in _groups_reshaped(trace, classes, numbers).items():
+    for module, touched in _groups_counted(trace, classes, numbers).items():
         if len(touched) == 1:
             group = groups[touched.pop()]
             sizes = _counting(trace, classes, module).items()
@@ -49,7 +49,7 @@ def _counting(trace: Trace, classes: Classes, module: str) -> dict[str, int]:
     if not any(name.startswith(UNFLATTENED) for name in sizes):
         return sizes
     wanted, found = tuple(sizes.values()), set()
-    for item in trace.reshapes:
+    for item in trace.counted:
         if item.module == module:
             first = _place_of(wanted, tuple(item.labels.shape))
             found |= {dim - first for dim in varying(class_numbers(item.labels, classes))}
@@ -67,11 +67,11 @@ def _place_of(wanted: tuple[int, ...], shape: tuple[int, ...]) -> int:
     return len(shape)
 
 
-def _groups_reshaped(trace: Trace, classes: Classes, numbers: np.ndarray) -> dict[str, set[int]]:
-    """Module that remembers sizes -> the groups, by number, whose channels it reshapes."""
-    reshaped: dict[str, set[int]] = defaultdict(set)
-    for item in trace.reshapes:
+def _groups_counted(trace: Trace, classes: Classes, numbers: np.ndarray) -> dict[str, set[int]]:
+    """Module that remembers sizes -> the groups, by number, whose channels it counts."""
+    counted: dict[str, set[int]] = defaultdict(set)
+    for item in trace.counted:
         if item.module in trace.program.sizes:
             touched = np.unique(numbers[class_numbers(item.labels, classes).numpy()])
-            reshaped[item.module] |= set(touched[touched >= 0].tolist())
-    return reshaped
+            counted[item.module] |= set(touched[touched >= 0].tolist())
+    return counted

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from autoprune.graph.call import Call, Rule, names
 from autoprune.graph.operators_elementwise import combine_spread
 from autoprune.graph.spread import Spread, tied, varying
-from autoprune.graph.trace import One, Reshape, Value
+from autoprune.graph.trace import Counted, One, Value
 
 
 def moved(call: Call) -> Value:
@@ -33,7 +33,7 @@ def reshaped(call: Call) -> Value:
     widths = "nf" in call.trace.program.sizes.get(call.module, {})
     for side in (value, result):
         if isinstance(side, Spread) or widths:
-            call.trace.reshapes.append(Reshape(call.module, side.expanded()))
+            call.trace.counted.append(Counted(call.module, side.expanded()))
     return result
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from autoprune.graph.call import Call, Rule
 from autoprune.graph.labels import Labels
 from autoprune.graph.operators_layers import follow, meet_computed
-from autoprune.graph.trace import Reshape, Value
+from autoprune.graph.trace import Counted, Value
 
 
 def batch_norm(call: Call) -> Value:
@@ -46,7 +46,7 @@ def _tell(size: str, call: Call, rows: Tensor) -> bool:
     """Whether the module remembers this size for want of tensors; then it hears of channels that go."""
     told = size in call.trace.program.sizes.get(call.module, {})
     if told:
-        call.trace.reshapes.append(Reshape(call.module, rows))
+        call.trace.counted.append(Counted(call.module, rows))
     return told
 
 

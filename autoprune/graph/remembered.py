@@ -35,9 +35,6 @@ def head_sizes(model: nn.Module) -> dict[str, dict[str, int]]:
 UNFLATTENED = "unflattened_size."
 """What comes before the place of a size of `nn.Unflatten`."""
 
-GROUP_NORM = ("num_channels", "num_groups")
-"""What a group norm without tensors goes by."""
-
 
 def remembered(module: nn.Module) -> dict[str, int]:
     own = vars(module)
@@ -47,7 +44,7 @@ def remembered(module: nn.Module) -> dict[str, int]:
         # Its forward compares this with the channels that come; elsewhere the tensors tell.
         return {"num_features": module.num_features}
     if isinstance(module, nn.GroupNorm) and not module.affine:
-        return {name: getattr(module, name) for name in GROUP_NORM}
+        return {"num_channels": module.num_channels, "num_groups": module.num_groups}
     return {name: own[name] for name in sorted(HEAD_SIZES & own.keys()) if type(own[name]) is int}
 
 

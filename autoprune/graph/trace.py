@@ -53,9 +53,9 @@ class Product:
 
 
 @dataclass(frozen=True)
-class Reshape:
-    """What, in the module of this path, goes by how many channels there are: a reshape that makes or unmakes
-    the dimension of spread labels, a norm without tensors."""
+class Counted:
+    """Channels that the module of this path counts by an integer of its own: those of a reshape that makes or
+    unmakes the dimension of spread labels, or of a norm without tensors."""
 
     module: str
     labels: Tensor
@@ -76,7 +76,7 @@ class Trace:
         self._free_state: dict[str, One] = {}
         self.spreads: list[Spread] = []
         self.products: list[Product] = []
-        self.reshapes: list[Reshape] = []
+        self.counted: list[Counted] = []
         self._aside = False
         # Dimensions of tensors that only a program aside reads.
         self.aside_only: set[tuple[str, int]] = set()
@@ -87,7 +87,7 @@ class Trace:
         before, known = dict(vars(self)), set(self.attachments)
         self.program = program
         self.layers, self.dense_outputs, self.spreads = {}, [], []
-        self.products, self.reshapes, self.readers = [], [], defaultdict(set)
+        self.products, self.counted, self.readers = [], [], defaultdict(set)
         self._aside = True
         try:
             yield

@@ -24,7 +24,6 @@ OPERATORS: Mapping[str, tuple[str, ...]] = {
     "batch norm": ("batch_norm>",),
     "Cholesky and solve": ("cholesky", "solve", "pinv"),
     "matrix products": ("matmul", "baddbmm", " mm>", " bmm>"),
-    "waiting for threads": ("'acquire' of '_thread", "'get' of '_queue"),
     "forward pass, the rest": ("_get_tracing_state",),
     "other tensor operators": ("built-in method torch.", "_C._nn", "_C._linalg", "_C.TensorBase"),
 }
@@ -55,8 +54,9 @@ WORK = (
     "matrix products", "Cholesky and solve", "evaluation", "other tensor operators",
 )  # fmt: skip
 """Stages that are forward passes and linear algebra, patches and operators on tensors between included."""
-WAITING = "waiting for threads"
-"""No work: what another thread does meanwhile is counted there."""
+WAITING = ("'acquire' of '_thread", "'get' of '_queue")
+"""What the names of functions that wait contain: they compute nothing, and one that still waits at the end is
+closed by the clock of another thread."""
 OTHER = "other"
 _CALLS = 20_000
 """So many calls tell what one costs."""
@@ -104,6 +104,8 @@ def by_stage(stats: pstats.Stats) -> dict[str, float]:
     known: dict[Function, Shares] = {}
     total: Counter[str] = Counter()
     for function, (_, calls, own, _, _) in entries.items():
+        if any(part in function[2] for part in WAITING):
+            continue
         for stage, share in _shares(function, entries, known).items():
             total[stage] += max(0.0, own - calls * cost) * share
     return dict(total.most_common())
@@ -111,8 +113,7 @@ def by_stage(stats: pstats.Stats) -> dict[str, float]:
 
 def outside(times: Mapping[str, float]) -> float:
     """Share of the time that is neither a forward pass nor linear algebra."""
-    busy = {stage: value for stage, value in times.items() if stage != WAITING}
-    return sum(value for stage, value in busy.items() if stage not in WORK) / sum(busy.values())
+    return sum(value for stage, value in times.items() if stage not in WORK) / sum(times.values())
 
 
 def stage_of(function: Function) -> str | None:

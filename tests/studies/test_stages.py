@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import stages
-from stages import FILES, OPERATORS, OTHER, WAITING, WORK, by_stage, outside, profiled, stage_of
+from stages import FILES, OPERATORS, OTHER, WORK, by_stage, outside, profiled, stage_of
 
 
 def computing(seconds: float) -> None:
@@ -89,6 +89,4 @@ def test_threads_are_seen_and_waiting_for_them_is_no_work(monkeypatch: pytest.Mo
             pool.submit(computing, 0.05).result()
             pool.submit(time.sleep, 0.5).result()
 
-    times = by_stage(profiled(work))
-    assert 0.04 <= sum(value for stage, value in times.items() if stage != WAITING) < 0.3
-    assert outside({WAITING: 5.0, "batch norm": 3.0, OTHER: 1.0}) == 0.25
+    assert 0.04 <= sum(by_stage(profiled(work)).values()) < 0.3
