@@ -91,6 +91,16 @@ def test_rounded_products_leave_a_covariance_beside_a_large_mean(
     assert errors["shifted"] < 5e-3 and errors["plain"] > 0.1
 
 
+@pytest.mark.parametrize("far", ["inputs", "targets"])
+def test_what_varies_is_kept_beside_a_mean_far_off_on_a_cpu_too(far: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(1, 6, 4096, generator=generator), torch.randn(1, 2, 4096, generator=generator)
+    x, y = (x + 1e4, y) if far == "inputs" else (x, y + 1e5)
+    found, exact = Moments.of(x, y), Moments.of(x.double(), y.double())
+    torch.testing.assert_close(found.covariance(True), exact.covariance(True), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.cross_covariance(True), exact.cross_covariance(True), atol=1e-4, rtol=0)
+
+
 def test_float32_products_summed_in_float64_are_enough() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 6, 20_000, generator=generator, dtype=torch.float64)

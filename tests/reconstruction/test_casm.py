@@ -10,6 +10,7 @@ from autoprune.components import create
 from autoprune.errors import ConfigError, ModelError
 from autoprune.graph import Slicer
 from autoprune.reconstruction import Bench, reconstructions
+from autoprune.reconstruction.replaying import fit
 from tests.small import NETWORKS, make_bench, random_kept, relative_error
 
 each_network = pytest.mark.parametrize("network", NETWORKS)
@@ -35,7 +36,12 @@ def test_training_improves_on_the_closed_form(network: str, scope: str) -> None:
 
 @pytest.mark.parametrize("scope", ["group", "network"])
 @pytest.mark.parametrize("network", ["residual", "tokens"])
-def test_mixed_precision_fits_as_well_and_leaves_weights_in_their_own(network: str, scope: str) -> None:
+def test_mixed_precision_fits_as_well_and_leaves_weights_in_their_own(
+    network: str, scope: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses: list[Tensor] = []
+    backward = fit.backward
+    monkeypatch.setattr(fit, "backward", lambda loss: (losses.append(loss.detach()), backward(loss)))
     small = NETWORKS[network]
     images = small.images(256)
     bench = make_bench(small.model(), images)
@@ -46,6 +52,7 @@ def test_mixed_precision_fits_as_well_and_leaves_weights_in_their_own(network: s
     assert errors[1] < 1.1 * errors[0]
     pairs = list(zip(full.state_dict().values(), mixed.state_dict().values(), strict=True))
     assert all(first.dtype == second.dtype for first, second in pairs)
+    assert {loss.dtype for loss in losses} == {torch.float32}, "squares too are taken in single precision"
     assert not all(first.equal(second) for first, second in pairs)
 
 

@@ -90,3 +90,9 @@ def test_threads_are_seen_and_waiting_for_them_is_no_work(monkeypatch: pytest.Mo
             pool.submit(time.sleep, 0.5).result()
 
     assert 0.04 <= sum(by_stage(profiled(work)).values()) < 0.3
+
+
+def test_a_thread_that_still_waits_at_the_end_takes_no_time() -> None:
+    computing(0.5)
+    with ThreadPoolExecutor(1) as pool:
+        assert sum(by_stage(profiled(lambda: pool.submit(computing, 0.01).result())).values()) < 0.3
