@@ -64,10 +64,13 @@ def without_autocast(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def outside(*args: P.args, **kwargs: P.kwargs) -> R:
+        # Asked first: this is called for every layer of every batch.
+        mixed = [device for device in ("cpu", "cuda") if torch.is_autocast_enabled(device)]
+        if not mixed:
+            return function(*args, **kwargs)
         with ExitStack() as stack:
-            for device in ("cpu", "cuda"):
-                if torch.is_autocast_enabled(device):
-                    stack.enter_context(torch.autocast(device, enabled=False))
+            for device in mixed:
+                stack.enter_context(torch.autocast(device, enabled=False))
             return function(*args, **kwargs)
 
     return outside

@@ -80,5 +80,8 @@ def _parts(call: LayerCall, grid: Grid) -> Iterator[LayerCall]:
         per_image = int(math.prod(call.input.shape[1:]) * max(reused, 1e-3)) + 1
     limit = PATCHES.bytes(call.input.device) // 4
     step = max(1, limit // max(per_image, 1))
+    if step >= images > 0:
+        yield call
+        return
     for start in range(0, images, step):
         yield replace(call, input=call.input[start : start + step])

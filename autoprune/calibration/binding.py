@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils import _pytree as pytree
 
 from autoprune.calibration.call import Function, LayerCall
+from autoprune.calibration.trees import leaves
 from autoprune.graph.equations import linear_map
 from autoprune.graph.groups import Layer, LayerKind
 from autoprune.graph.orientation import outputs_first
@@ -53,14 +53,10 @@ Binder = Callable[..., LayerCall | None]
 def bound(find: Find, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> LayerCall | None:
     """The call of a watched layer; None for any other call."""
     binder = _BINDERS.get(func)
-    if binder is None:
+    # Written into a tensor (`out`), of another type, or in an old order: left to torch.
+    if binder is None or not _takes(binder, len(args), tuple(kwargs)):
         return None
-    try:
-        given = _signature(binder).bind(find, func, *args, **kwargs)
-    except TypeError:
-        # Written into a tensor (`out`), of another type, or in an old order: left to torch.
-        return None
-    return binder(*given.args, **given.kwargs)
+    return binder(find, func, *args, **kwargs)
 
 
 def bound_inside(find: Find, func: Function, args: tuple[Any, ...]) -> list[LayerCall]:
@@ -70,7 +66,7 @@ def bound_inside(find: Find, func: Function, args: tuple[Any, ...]) -> list[Laye
     # One sample without a batch is no row of images.
     if not isinstance(args[0], Tensor) or args[0].dim() < 2 + (func not in _CELLS):
         return []
-    found = [find(leaf) for leaf in pytree.tree_leaves(args[1:])]
+    found = [find(leaf) for leaf in leaves(args[1:])]
     known = {one.layer.name: one for one in found if one is not None}
     return [LayerCall(one.layer, F.linear, args[0], one.tensor, one.bias) for one in known.values()]
 
@@ -180,8 +176,13 @@ def _with_zeros(input: Tensor, steps: Sequence[int], before: Sequence[int], afte
 
 
 @cache
-def _signature(binder: Binder) -> inspect.Signature:
-    return inspect.signature(binder)
+def _takes(binder: Binder, count: int, names: tuple[str, ...]) -> bool:
+    """Whether it can be called with so many arguments by place and these by name."""
+    try:
+        inspect.signature(binder).bind(None, None, *[None] * count, **dict.fromkeys(names))
+    except TypeError:
+        return False
+    return True
 
 
 def _tuple(value: Any, n: int) -> tuple[int, ...]:

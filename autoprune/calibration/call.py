@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from autoprune.graph.groups import Layer
@@ -37,15 +36,14 @@ class LayerCall:
     faster: Callable[[Tensor, Tensor | None], Tensor] | None = None
 
     def run(self) -> Tensor:
-        return self._plain() if self.faster is None else self.faster(self.weight, self.bias)
+        return self.run_with(self.weight, self.bias)
 
-    def _plain(self) -> Tensor:
-        if not self.stride:
-            output: Tensor = self.function(self.input, self.weight, self.bias)
-            return output
-        output = self.function(
-            self.input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+    def run_with(self, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The output with another weight and bias."""
+        if self.faster is not None:
+            return self.faster(weight, bias)
+        more = (self.stride, self.padding, self.dilation, self.groups) if self.stride else ()
+        output: Tensor = self.function(self.input, weight, bias, *more)
         return output
 
     @property
@@ -53,14 +51,15 @@ class LayerCall:
         """Positions of the kernel; 1 for a linear layer."""
         return math.prod(self.weight.shape[2:])
 
-    def output_shape(self) -> torch.Size:
+    def output_shape(self) -> tuple[int, ...]:
         """Shape of the output, found without computing it."""
-        bias = None if self.bias is None else self.bias.to("meta")
-        there = replace(self, input=self.input.to("meta"), weight=self.weight.to("meta"), bias=bias)
-        return there._plain().shape
-
-    def with_weights(self, weight: Tensor, bias: Tensor | None) -> LayerCall:
-        return replace(self, weight=weight, bias=bias)
+        outputs, _, *kernel = self.weight.shape
+        if not self.stride:
+            return (*self.input.shape[:-1], outputs)
+        padded = [size + sum(pads) for size, pads in zip(self.input.shape[2:], self.pads(), strict=True)]
+        reach = [d * (k - 1) + 1 for d, k in zip(self.dilation, kernel, strict=True)]
+        along = zip(padded, reach, self.stride, strict=True)
+        return (len(self.input), outputs, *((size - r) // s + 1 for size, r, s in along))
 
     def pads(self) -> list[tuple[int, int]]:
         """Zeros added before and after each spatial dimension."""

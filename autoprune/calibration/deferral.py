@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from autoprune.calibration.call import Function
+from autoprune.calibration.trees import with_tensors
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ class Deferred:
         """The same structure with every promise in it kept."""
         if not self._makers:
             return tree
-        found: T = pytree.tree_map_only(Tensor, self._value, tree)
+        found: T = with_tensors(self._value, tree)
         return found
 
     def mapped(self, tensor: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:

@@ -11,18 +11,18 @@ import inspect
 import math
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils import _pytree as pytree
 
 from autoprune.calibration.call import Function, LayerCall
 from autoprune.calibration.deferral import QUERIES, Deferred
 from autoprune.calibration.taps import LayerTap
+from autoprune.calibration.trees import leaves
 from autoprune.graph.groups import Layer
 
 
@@ -124,21 +124,18 @@ class FlowTap(LayerTap):
         return output
 
     def _batch_norm(self, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        bound = _BATCH_NORM.bind(*args, **kwargs)
-        bound.apply_defaults()
-        given = bound.arguments["input"]
+        named = _named(F.batch_norm, args, kwargs)
+        given = named.pop("input")
         branch = self._find(given)
         fits = branch is not None and branch.norm is None and not branch.summed
-        if branch is None or not fits or bound.arguments["training"]:
+        if branch is None or not fits or named["training"]:
             if branch is not None:
                 self._used(branch)
             args, kwargs = self._deferred.computed((args, kwargs))
             output: Tensor = func(*args, **kwargs)
             return output
-        output = self._deferred.mapped(given, lambda value: func(**{**bound.arguments, "input": value}))
-        # Without its input, which would live as long as what it gave.
-        norm = {name: value for name, value in bound.arguments.items() if name != "input"}
-        self._remember(output, replace(branch, norm=norm))
+        output = self._deferred.mapped(given, lambda value: func(value, **named))
+        self._remember(output, Branch(branch.call, branch.order, named))
         return output
 
     def _sum(self, func: Function, left: Any, right: Any) -> Any:
@@ -158,7 +155,7 @@ class FlowTap(LayerTap):
         total = self._total(left, right) if replaced is None else replaced
         if func in _IN_PLACE:
             total = self._deferred.overwritten(left, total)
-        self._remember(total, replace(branch, summed=True))
+        self._remember(total, Branch(branch.call, branch.order, branch.norm, summed=True))
         return total
 
     def _total(self, left: Tensor, right: Tensor) -> Tensor:
@@ -172,7 +169,7 @@ class FlowTap(LayerTap):
         if not self._open:
             return
         clamp = clamp_of(func, args, kwargs)
-        for value in pytree.tree_leaves((args, kwargs)):
+        for value in leaves((args, kwargs)):
             branch = self._find(value)
             if branch is None:
                 continue
@@ -189,7 +186,7 @@ class FlowTap(LayerTap):
 
     def returned(self, output: Any) -> None:
         """The pass gives this back: whoever called reads it."""
-        for value in pytree.tree_leaves(output):
+        for value in leaves(output):
             if (branch := self._find(value)) is not None:
                 self._used(branch)
 
@@ -211,11 +208,11 @@ class FlowTap(LayerTap):
 
 def _affine(arguments: Mapping[str, Any]) -> Affine:
     mean, var = arguments["running_mean"], arguments["running_var"]
-    scale = (var + arguments["eps"]).rsqrt()
+    scale = torch.add(var, arguments["eps"]).rsqrt()
     if arguments["weight"] is not None:
-        scale = scale * arguments["weight"]
-    shift = -mean * scale
-    return Affine(scale, shift if arguments["bias"] is None else shift + arguments["bias"])
+        scale = torch.mul(scale, arguments["weight"])
+    shift = torch.mul(mean, scale).neg_()
+    return Affine(scale, shift if arguments["bias"] is None else torch.add(shift, arguments["bias"]))
 
 
 def clamp_of(func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Clamp | None:
@@ -224,13 +221,22 @@ def clamp_of(func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> C
         return None
     if func is not F.hardtanh:
         return CLAMPS[func]
-    bound = _HARDTANH.bind(*args, **kwargs)
-    bound.apply_defaults()
-    return Clamp(float(bound.arguments["min_val"]), float(bound.arguments["max_val"]))
+    named = _named(func, args, kwargs)
+    return Clamp(float(named["min_val"]), float(named["max_val"]))
 
 
-_BATCH_NORM = inspect.signature(F.batch_norm)
-_HARDTANH = inspect.signature(F.hardtanh)
+def _named(func: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """All arguments of the call by name."""
+    defaults = _defaults(func)
+    return {**defaults, **dict(zip(defaults, args, strict=False)), **kwargs}
+
+
+@cache
+def _defaults(func: Function) -> dict[str, Any]:
+    """Every parameter of a function and what it is where it is left out, in order."""
+    return {name: each.default for name, each in inspect.signature(func).parameters.items()}
+
+
 _IN_PLACE: set[Function] = {Tensor.__iadd__, Tensor.add_}
 SUMS: set[Function] = {torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, *_IN_PLACE}
 _RELUS: list[Function] = [F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_]

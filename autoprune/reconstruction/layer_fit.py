@@ -52,7 +52,7 @@ class LayerFit:
         `dense` (out, columns) is the wanted output of the layer, or, where `other` (out, columns) is added
         to the normalised output, the wanted sum.
         """
-        own = dense if other is None else self._before_norm(dense - other)
+        own = dense if other is None else self._before_norm(torch.sub(dense, other))
         seen = None if self.clamp is None else self._behind_norm(dense) if other is None else dense
         start = 0
         for inputs in column_parts(call, grid):
@@ -88,7 +88,7 @@ class LayerFit:
     def _before_norm(self, values: Tensor) -> Tensor:
         if self._scale is None or self._shift is None:
             return values
-        return (values - self._shift) / self._scale
+        return torch.sub(values, self._shift).div_(self._scale)
 
     def _behind_norm(self, values: Tensor) -> Tensor:
         if self._scale is None or self._shift is None:

@@ -15,7 +15,7 @@ He and Sun, TPAMI 2016 (arXiv 1505.06798), who relax it with auxiliary variables
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -32,26 +32,36 @@ OVER_RELAXATION = 1.5
 
 @dataclass(frozen=True)
 class Goal:
-    """What values behind the layer should be: `aim`, or where a bound cuts them off (`below` and `above` say
-    where, None for nowhere) anything beyond it. All of one shape."""
+    """What values behind the layer should be: `aim`, or where a bound cuts them off, anything beyond it.
+
+    There nothing counts as missing from below (`most` is 0, elsewhere the largest number) or from above
+    (`least`); None for a bound that the clamp does not have. All of one shape.
+    """
 
     aim: Tensor
-    below: Tensor | None
-    above: Tensor | None
+    most: Tensor | None
+    least: Tensor | None
 
     @classmethod
     def of(cls, dense: Tensor, clamp: Clamp) -> Goal:
         """The dense values, which stand before the clamp."""
-        below = None if clamp.low == -math.inf else dense <= clamp.low
-        above = None if clamp.high == math.inf else dense >= clamp.high
-        return cls(dense.clamp(clamp.low, clamp.high), below, above)
+        most = None if clamp.low == -math.inf else _unbounded(torch.gt, dense, clamp.low)
+        least = None if clamp.high == math.inf else _unbounded(torch.lt, dense, clamp.high).neg_()
+        return cls(dense.clamp(clamp.low, clamp.high), most, least)
 
-    def missed(self, fitted: Tensor) -> Tensor:
-        """How far the fitted values are from what they should be, with sign; 0 where the clamp hides it."""
-        left = self.aim - fitted
-        if self.below is not None:
-            left = torch.where(self.below, left.clamp(max=0), left)
-        return left if self.above is None else torch.where(self.above, left.clamp(min=0), left)
+    def missed_(self, fitted: Tensor) -> Tensor:
+        """How far the fitted values, which are overwritten, are from what they should be, with sign; 0 where
+        the clamp hides it."""
+        left = torch.sub(self.aim, fitted, out=fitted)
+        return left if self.most is self.least is None else left.clamp_(self.least, self.most)
+
+
+def _unbounded(compare: Callable[..., Tensor], dense: Tensor, bound: float) -> Tensor:
+    """The largest number where the comparison holds, 0 elsewhere: a product, many times faster than a choice
+    between two numbers."""
+    dtype = torch.promote_types(dense.dtype, torch.float32)
+    holds = compare(dense, bound, out=torch.empty_like(dense, dtype=dtype))
+    return holds.mul_(torch.finfo(dtype).max)
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,8 @@ class Sample:
     other: Tensor | None
 
     def to(self, dtype: torch.dtype) -> Sample:
+        if all(part is None or part.dtype == dtype for part in (self.inputs, self.goal.aim, self.other)):
+            return self
         other = None if self.other is None else self.other.to(dtype)
         return Sample(self.inputs.to(dtype), replace(self.goal, aim=self.goal.aim.to(dtype)), other)
 
@@ -156,6 +168,6 @@ def _sums(sample: Sample, weight: Tensor, constant: Tensor) -> tuple[Tensor, Ten
     """Sums of r u^T and r over one sample, in float64."""
     inputs, other = sample.inputs, sample.other
     with rounded_products(inputs.device):
-        fitted = torch.baddbmm(constant if other is None else other + constant, weight, inputs)
-        left = sample.goal.missed(fitted)
+        fitted = torch.baddbmm(constant if other is None else torch.add(other, constant), weight, inputs)
+        left = sample.goal.missed_(fitted)
         return torch.bmm(left, inputs.mT).double(), left.sum(-1, keepdim=True).double()

@@ -161,10 +161,10 @@ class SequentialPass:
             constant = shift.flatten() if call.bias is None else shift.flatten() - call.bias.double()
             add_constant(self.network, call.layer, constant)
 
-    def current(self, call: LayerCall) -> LayerCall:
-        """The same call with the weights that the network has now."""
+    def output(self, call: LayerCall) -> Tensor:
+        """What the call gives with the weights that the network has now."""
         bias = self.network.get_parameter(call.layer.bias) if call.layer.bias else None
-        return call.with_weights(weight_of(self.network, call.layer), bias)
+        return call.run_with(weight_of(self.network, call.layer), bias)
 
 
 class _Chunk(FlowHandler):
@@ -184,7 +184,7 @@ class _Chunk(FlowHandler):
             return None
         self.owner.fit(call, None).add(call, self._grid(call), self._dense(call), None)
         self._meet(call)
-        return self.owner.current(call).run()
+        return self.owner.output(call)
 
     def on_sum(self, branch: Branch, other: Tensor, total: Callable[[], Tensor]) -> Tensor | None:
         call = self.waiting.pop(branch.call.layer.name, None)
@@ -194,7 +194,7 @@ class _Chunk(FlowHandler):
         columns = output_columns(call, other, grid)
         self.owner.fit(call, branch.affine).add(call, grid, self._dense(call), columns)
         self._meet(call)
-        return self._normalised(call, branch.affine) + other
+        return torch.add(self._normalised(call, branch.affine), other)
 
     def _meet(self, call: LayerCall) -> None:
         count = self.owner.targets.joining.chunks(call.layer.name)
@@ -202,13 +202,15 @@ class _Chunk(FlowHandler):
 
     def _dense(self, call: LayerCall) -> Tensor:
         outputs = self.owner.targets.outputs[call.layer.name, self.index]
-        return outputs[self.owner.rows[call.layer.name].to(outputs.device)]
+        rows = self.owner.rows[call.layer.name]
+        # Kept channels are in order: where there are as many as before, they are the same.
+        return outputs if len(rows) == len(outputs) else outputs.index_select(0, rows.to(outputs.device))
 
     def _grid(self, call: LayerCall) -> Grid:
         return self.owner.targets.known_grid(call.layer, self.index)
 
     def _normalised(self, call: LayerCall, affine: Affine | None) -> Tensor:
-        output = self.owner.current(call).run()
+        output = self.owner.output(call)
         if call.layer.norm is not None:
             # The norm's mean may just have moved.
             normalised: Tensor = self.owner.network.get_submodule(call.layer.norm)(output)

@@ -1,9 +1,10 @@
 """Where a Python run spends its time, by stages: a cProfile run whose functions are sorted into named stages.
 
-Torch's operators are counted by name, wherever they are called. Any other function belongs to the stage of
-its file; one whose file is in no stage (the standard library) is shared out among the stages of its callers,
-by the time that each caused. Time is what a thread computes: one that waits, for others or for the
-processor, takes none. What the profile itself adds to every call is measured and taken off.
+Torch's operators are counted by name, wherever they are called; those without a stage of their own with the
+work that calls them, else as operators between. Any other function belongs to the stage of its file; one
+whose file is in none (the standard library) is shared out among the stages of its callers, by the time that
+each caused. Time is what a thread computes: one that waits, for others or for the processor, takes none. What
+the profile itself adds to every call is measured and taken off.
 """
 
 from __future__ import annotations
@@ -13,19 +14,20 @@ import pstats
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 Function = tuple[str, int, str]
 Shares = Mapping[str, float]
 
+BETWEEN = "tensor operators between"
 OPERATORS: Mapping[str, tuple[str, ...]] = {
     "convolutions and linear layers": ("conv1d", "conv2d", "conv3d", "linear>"),
     "batch norm": ("batch_norm>",),
     "Cholesky and solve": ("cholesky", "solve", "pinv"),
-    "matrix products": ("matmul", "baddbmm", " mm>", " bmm>"),
+    "matrix products": ("matmul", "mm>"),
     "forward pass, the rest": ("_get_tracing_state",),
-    "other tensor operators": ("built-in method torch.", "_C._nn", "_C._linalg", "_C.TensorBase"),
+    BETWEEN: ("built-in method torch.", "_C._nn", "_C._linalg", "_C.TensorBase"),
 }
 """Stage -> what the names of built-in functions contain."""
 
@@ -51,9 +53,9 @@ FILES: Mapping[str, tuple[str, ...]] = {
 
 WORK = (
     "convolutions and linear layers", "batch norm", "forward pass, the rest", "patch extraction",
-    "matrix products", "Cholesky and solve", "evaluation", "other tensor operators",
+    "matrix products", "Cholesky and solve", "evaluation",
 )  # fmt: skip
-"""Stages that are forward passes and linear algebra, patches and operators on tensors between included."""
+"""Stages that are forward passes and linear algebra, patches included."""
 WAITING = ("'acquire' of '_thread", "'get' of '_queue")
 """What the names of functions that wait contain: they compute nothing, and one that still waits at the end is
 closed by the clock of another thread."""
@@ -111,9 +113,9 @@ def by_stage(stats: pstats.Stats) -> dict[str, float]:
     return dict(total.most_common())
 
 
-def outside(times: Mapping[str, float]) -> float:
-    """Share of the time that is neither a forward pass nor linear algebra."""
-    return sum(value for stage, value in times.items() if stage not in WORK) / sum(times.values())
+def outside(times: Mapping[str, float], work: Collection[str] = (*WORK, BETWEEN)) -> float:
+    """Share of the time that is neither a forward pass nor linear algebra, nor a tensor operator between."""
+    return sum(value for stage, value in times.items() if stage not in work) / sum(times.values())
 
 
 def stage_of(function: Function) -> str | None:
@@ -132,10 +134,19 @@ def _shares(function: Function, entries: Mapping[Function, Any], known: dict[Fun
     if function not in known:
         stage = stage_of(function)
         # What calls itself through others adds nothing on the way round.
-        known[function] = {} if stage is None else {stage: 1.0}
-        if stage is None:
-            known[function] = _from_callers(entries[function][4], entries, known) or {OTHER: 1.0}
+        known[function] = {} if stage in (None, BETWEEN) else {stage: 1.0}
+        if not known[function]:
+            known[function] = _from_callers(entries[function][4], entries, known) or {stage or OTHER: 1.0}
+        if stage == BETWEEN:
+            known[function] = _worked(known[function])
     return known[function]
+
+
+def _worked(shares: Shares) -> Shares:
+    """The shares of an operator on tensors: with the work that called it, or between."""
+    found = Counter({stage: share for stage, share in shares.items() if stage in WORK})
+    found[BETWEEN] += 1.0 - sum(found.values())
+    return found
 
 
 def _from_callers(

@@ -45,7 +45,7 @@ def fitted(clamp: Clamp, rounds: int, centred: bool = True, parts: int = 1) -> t
     found = rectified(start, prior, moments, system, samples, Behind(clamp, scale, shift), rounds)
     constant = 0 if found.shift is None else found.shift.unsqueeze(-1)
     value = scale * (found.weight @ inputs + constant) + shift + other
-    left = Goal.of(dense, clamp).missed(value)
+    left = Goal.of(dense, clamp).missed_(value.clone())
     behind = dense.clamp(clamp.low, clamp.high) - value.clamp(clamp.low, clamp.high)
     gradient = (left @ inputs.mT).norm() / (left.norm() * inputs.norm())
     return float(left.square().sum()), float(behind.square().sum()), gradient
@@ -73,7 +73,7 @@ def test_samples_in_parts_are_one() -> None:
 def test_what_the_clamp_hides_is_no_error() -> None:
     dense = torch.tensor([-3.0, -3.0, 2.0, 9.0, 9.0, 1.0])
     value = torch.tensor([-1.0, 0.5, -1.0, 7.0, 5.0, 8.0])
-    found = Goal.of(dense, Clamp(0.0, 6.0)).missed(value)
+    found = Goal.of(dense, Clamp(0.0, 6.0)).missed_(value)
     torch.testing.assert_close(found, torch.tensor([0.0, -0.5, 3.0, 0.0, 1.0, -7.0]))
 
 

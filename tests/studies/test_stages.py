@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import stages
-from stages import FILES, OPERATORS, OTHER, WORK, by_stage, outside, profiled, stage_of
+from stages import BETWEEN, FILES, OPERATORS, OTHER, WORK, by_stage, outside, profiled, stage_of
 
 
 def computing(seconds: float) -> None:
@@ -31,8 +31,9 @@ def test_every_stage_of_work_is_one_that_functions_can_belong_to() -> None:
         (("~", 0, "<built-in method torch._C._nn.linear>"), "convolutions and linear layers"),
         (("~", 0, "<built-in method torch._C._linalg.linalg_cholesky_ex>"), "Cholesky and solve"),
         (("~", 0, "<built-in method torch.matmul>"), "matrix products"),
-        (("~", 0, "<built-in method torch.relu>"), "other tensor operators"),
-        (("~", 0, "<method 'clone' of 'torch._C.TensorBase' objects>"), "other tensor operators"),
+        (("~", 0, "<built-in method torch.bmm>"), "matrix products"),
+        (("~", 0, "<built-in method torch.relu>"), BETWEEN),
+        (("~", 0, "<method 'clone' of 'torch._C.TensorBase' objects>"), BETWEEN),
         (("~", 0, "<built-in method torch._C._get_tracing_state>"), "forward pass, the rest"),
         (("~", 0, "<built-in method builtins.len>"), None),
         (("/x/autoprune/calibration/columns.py", 9, "raw_columns"), "patch extraction"),
@@ -79,6 +80,23 @@ def test_a_forward_pass_is_all_work_and_a_pause_is_none() -> None:
     times = by_stage(profiled(lambda: network(images)))
     assert {"convolutions and linear layers", "batch norm"} <= set(times)
     assert outside(times) < 0.5 < outside({OTHER: 2.0, "batch norm": 1.0})
+
+
+def test_operators_count_with_the_work_that_calls_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = torch.randn(1_000_000)
+
+    def work() -> None:
+        for _ in range(20):
+            torch.sin(values)
+
+    stats = profiled(work)
+    here = {"batch norm": ("test_stages",)}
+    monkeypatch.setattr(stages, "FILES", here)
+    assert BETWEEN not in by_stage(stats) or by_stage(stats)[BETWEEN] == 0.0
+    monkeypatch.setattr(stages, "FILES", {"taps and reconstruction": here["batch norm"]})
+    between = by_stage(stats)
+    assert between[BETWEEN] > 0.8 * sum(between.values())
+    assert outside(between) < 0.2 < 0.8 < outside(between, WORK)
 
 
 def test_threads_are_seen_and_waiting_for_them_is_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
