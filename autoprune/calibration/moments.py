@@ -115,8 +115,8 @@ def _norms(x: Tensor) -> Tensor:
 def _far_off(squares: Tensor, sums: Tensor, count: int) -> bool:
     """Whether some row of `count` numbers hardly varies about its mean. On a GPU nobody asks, for it would
     have to answer."""
-    power, square = squares / max(count, 1), (sums / max(count, 1)).square()
-    return bool((square > _FAR * (power - square)).logical_and(square > 0).any())
+    # The mean's square beyond _FAR times the variance, which is the mean square less that.
+    return bool((sums.square() * (1 + 1 / _FAR) > squares * count).any())
 
 
 def _shifted(x: Tensor, y: Tensor, first: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
