@@ -19,10 +19,9 @@ from autoprune.graph import (
     CheckReport,
     CostModel,
     Role,
-    check_groups,
     find_groups,
 )
-from autoprune.graph.check import without
+from autoprune.graph.check import checked
 from autoprune.graph.patterns import caps_of, check_patterns
 from autoprune.models.loading import build
 from autoprune.searching.space import allowed_widths
@@ -67,10 +66,7 @@ def survey(
     args, kwargs = example.args, example.kwargs
     check_patterns("ignore", search.ignore, model)
     found = find_groups(model, args, kwargs, search.ignore)
-    check = CheckReport((), {}, 0.0)
-    if found.groups:
-        check = check_groups(model, found, args, kwargs, exhaustive=exhaustive)
-    graph = without(found, check.failed)
+    graph, check = checked(model, found, args, kwargs, exhaustive=exhaustive)
     cost = CostModel(model, graph, args, kwargs)
     least = {name: max(search.min_kept, 1.0 - cap) for name, cap in caps_of(graph, search.caps).items()}
     floor = {g.name: int(allowed_widths(g.width, least[g.name], search.multiple_of)[0]) for g in graph.groups}

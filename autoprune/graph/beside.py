@@ -39,8 +39,44 @@ def find_attributes(
             group = groups[touched.pop()]
             sizes = _counting(trace, classes, module).items()
             exact = [(name, value // group.width) for name, value in sizes if value % group.width == 0]
-            found += [Attribute(module, name, group.name, each) for name, each in exact]
-    return found
+            found += [Attribute(module, name, ((group.name, each),)) for name, each in exact]
+    known = {_where(item) for item in found}
+    return found + [item for item in _lengths(trace, classes, groups, numbers) if _where(item) not in known]
+
+
+def _lengths(
+    trace: Trace, classes: Classes, groups: Sequence[ChannelGroup], numbers: np.ndarray
+) -> list[Attribute]:
+    """Integers as large as the channels are many that their module cuts, joins or takes one by one.
+
+    One as large as others in the same module, of other groups, is left out.
+    """
+    found: dict[tuple[str, str], set[Attribute]] = defaultdict(set)
+    for part in trace.parts:
+        own = class_numbers(part.vector, classes).numpy()
+        for name, value in trace.program.lengths.get(part.module, {}).items():
+            if value == len(own) and (per_unit := _per_unit(own, groups, numbers)):
+                fixed = int((numbers[own] < 0).sum())
+                found[part.module, name].add(Attribute(part.module, name, per_unit, fixed))
+    return [item for items in found.values() if len(items) == 1 for item in items]
+
+
+def _per_unit(
+    own: np.ndarray, groups: Sequence[ChannelGroup], numbers: np.ndarray
+) -> tuple[tuple[str, int], ...]:
+    """How many of these channels, given by their classes, each unit of each group is; none where the units of
+    a group are not all among them, or not alike."""
+    found = []
+    for number in np.unique(numbers[own]):
+        units, count = np.unique(own[numbers[own] == number], return_counts=True)
+        if number >= 0 and (len(units) < groups[number].width or len(set(count)) > 1):
+            return ()
+        found += [(groups[number].name, int(count[0]))] if number >= 0 else []
+    return tuple(found)
+
+
+def _where(item: Attribute) -> tuple[str, str]:
+    return item.module, item.name
 
 
 def _counting(trace: Trace, classes: Classes, module: str) -> dict[str, int]:

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from autoprune.graph.labels import CONSTANT, Labels, settle
 from autoprune.graph.spread import Spread, gathered, tied, varying
-from autoprune.graph.trace import One, Trace, Value, all_labels
+from autoprune.graph.trace import One, Part, Trace, Value, all_labels
 
 Rule = Callable[["Call"], Value]
 
@@ -98,6 +98,10 @@ class Call:
     def shapes(self) -> list[tuple[int, ...]]:
         """Sizes of the output tensors, in order."""
         return [tuple(int(size) for size in tensor.shape) for tensor in _tensors(self.node.meta.get("val"))]
+
+    def counts(self, vector: Tensor) -> None:
+        """The innermost module may know by an integer of its own how many channels these are."""
+        self.trace.parts.append(Part(self.module, vector))
 
     def constants(self) -> Value:
         """Outputs that come from no channel."""

@@ -19,7 +19,7 @@ from torch.export.graph_signature import InputKind
 
 from autoprune.errors import ModelError
 from autoprune.graph.plain import plain
-from autoprune.graph.remembered import head_sizes
+from autoprune.graph.remembered import head_sizes, part_sizes
 from autoprune.graph.spelling import spell
 
 _MISSING = (
@@ -32,13 +32,15 @@ _MISSING = (
 class Program:
     """`graph` is the ATen graph; `states` maps a placeholder node's name to a state tensor's name.
 
-    `sizes` are the integers of heads that modules remember: module -> attribute -> value.
+    `sizes` are the integers of heads that modules remember: module -> attribute -> value; `lengths` those by
+    which they may cut channels.
     """
 
     graph: fx.Graph
     states: Mapping[str, str]
     tensors: Mapping[str, Tensor]
     sizes: Mapping[str, Mapping[str, int]]
+    lengths: Mapping[str, Mapping[str, int]]
 
 
 def evaluation_mode(model: nn.Module) -> AbstractContextManager[None]:
@@ -131,7 +133,7 @@ def capture(
     }
     spell(program.graph, states)
     program.graph.eliminate_dead_code(lambda node: node.is_impure() or _joins(node))
-    return Program(program.graph, states, named_state(model), head_sizes(model))
+    return Program(program.graph, states, named_state(model), head_sizes(model), part_sizes(model))
 
 
 def _hint(error: Exception) -> str:

@@ -5,9 +5,9 @@ A group that fails is left dense and named, so nothing is silently wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import Any
 
 from torch import nn
@@ -81,17 +81,47 @@ def verified_graph(
 ) -> ChannelGraph:
     """Channel groups that passed rule 1; those that failed stand in `frozen` with what failed."""
     graph = find_groups(model, args, kwargs, ignore)
+    return checked(model, graph, args, kwargs, exhaustive=exhaustive, tolerance=tolerance)[0]
+
+
+def checked(
+    model: nn.Module,
+    graph: ChannelGraph,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    exhaustive: bool = False,
+    tolerance: float = 1e-9,
+) -> tuple[ChannelGraph, CheckReport]:
+    """The graph without what failed rule 1, and the outcome.
+
+    An integer of a module may be as large as what a group counts by chance, and mean something else: where
+    groups fail, it is tried whether fewer do with the integers left alone that count them.
+    """
     if not graph.groups:
-        return graph
-    report = check_groups(model, graph, args, kwargs, exhaustive=exhaustive, tolerance=tolerance)
-    return without(graph, report.failed)
+        return graph, CheckReport((), {}, 0.0)
+    check = partial(check_groups, model, args=args, kwargs=kwargs, exhaustive=exhaustive, tolerance=tolerance)
+    report = check(graph)
+    plain = _uncounted(graph, report.failed)
+    if len(plain.attributes) < len(graph.attributes):
+        again = check(plain)
+        if len(again.failed) < len(report.failed):
+            graph, report = plain, again
+    return without(graph, report.failed), report
+
+
+def _uncounted(graph: ChannelGraph, groups: Collection[str]) -> ChannelGraph:
+    """The graph without the integers that count any of these groups."""
+    left = [item for item in graph.attributes if not any(group in groups for group, _ in item.per_unit)]
+    return replace(graph, attributes=tuple(left))
 
 
 def without(graph: ChannelGraph, failed: Mapping[str, str]) -> ChannelGraph:
     """The graph with some groups moved to `frozen`, each with its reason."""
     frozen = [FrozenGroup(g.name, g.width, failed[g.name]) for g in graph.groups if g.name in failed]
     groups = tuple(group for group in graph.groups if group.name not in failed)
-    attributes = tuple(item for item in graph.attributes if item.group not in failed)
+    widths = {group.name: group.width for group in graph.groups if group.name in failed}
+    attributes = tuple(left for item in graph.attributes if (left := item.without(widths)).per_unit)
     return ChannelGraph(groups, (*graph.frozen, *frozen), graph.layers, attributes)
 
 

@@ -69,12 +69,23 @@ class ChannelGroup:
 
 @dataclass(frozen=True)
 class Attribute:
-    """An integer that a module remembers, such as `num_heads`: `per_unit` for each unit of a group."""
+    """An integer that a module remembers, such as `num_heads`: so many for each unit of some groups (name,
+    number), and `fixed` for channels that stay dense."""
 
     module: str
     name: str
-    group: str
-    per_unit: int
+    per_unit: tuple[tuple[str, int], ...]
+    fixed: int = 0
+
+    def value(self, widths: Mapping[str, int]) -> int:
+        """What it is where groups have these widths."""
+        return self.fixed + sum(widths[group] * each for group, each in self.per_unit)
+
+    def without(self, frozen: Mapping[str, int]) -> Attribute:
+        """The same where groups stay dense that have these widths."""
+        fixed = sum(frozen.get(group, 0) * each for group, each in self.per_unit)
+        left = tuple(item for item in self.per_unit if item[0] not in frozen)
+        return Attribute(self.module, self.name, left, self.fixed + fixed)
 
 
 @dataclass(frozen=True)
@@ -187,9 +198,9 @@ class ChannelGraph:
     def sizes(self, kept: Kept) -> dict[str, dict[str, int]]:
         """Module -> attribute -> what it must be for a candidate."""
         found: dict[str, dict[str, int]] = {}
+        widths = {**self.widths, **{name: len(channels) for name, channels in kept.items()}}
         for item in self.attributes:
-            units = len(kept[item.group]) if item.group in kept else self[item.group].width
-            found.setdefault(item.module, {})[item.name] = units * item.per_unit
+            found.setdefault(item.module, {})[item.name] = item.value(widths)
         return found
 
     def all_kept(self) -> dict[str, Tensor]:

@@ -43,6 +43,7 @@ def _forward(call: Call, spatial: int) -> Value:
         call.trace.attach(weight, 1, Role.CONSUMER, columns)
         rows = _produce(call, weight, 0, call.shape[channel], call.arg("bias"))
     elif groups == columns.numel():
+        call.counts(columns)
         rows = columns.repeat_interleave(call.shape[channel] // groups)
         follow(call, rows, weight, call.state_name(call.arg("bias")))
     else:
@@ -65,6 +66,7 @@ def _transposed(call: Call, spatial: int) -> Value:
         call.trace.attach(weight, 0, Role.CONSUMER, columns)
         rows = _produce(call, weight, 1, call.shape[channel], call.arg("bias"))
     elif groups == columns.numel() == call.shape[channel]:
+        call.counts(columns)
         rows = columns
         follow(call, rows, weight, call.state_name(call.arg("bias")))
     else:

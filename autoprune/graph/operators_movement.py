@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -34,6 +36,8 @@ def reshaped(call: Call) -> Value:
     for side in (value, result):
         if isinstance(side, Spread) or widths:
             call.trace.counted.append(Counted(call.module, side.expanded()))
+        elif side.dim is not None:
+            call.counts(side.vector)
     return result
 
 
@@ -61,15 +65,15 @@ def kept_apart(argument: str, why: str) -> Rule:
 
 
 def split(call: Call) -> Value:
-    """chunk, split, unbind: equal parts along the channels are tied position by position."""
+    """chunk, split: equal parts along the channels are tied position by position, others where the module
+    knows how long they are."""
     labels, dim = call.raw("self"), call.arg("dim", 0)
     if isinstance(labels, Spread):
         return _apart(call, labels, dim, "splits channels into parts")
     if labels.varies_along(dim):
-        sizes = {shape[dim] for shape in call.shapes}
-        if len(sizes) > 1:
+        parts = torch.split(labels.vector, [shape[dim] for shape in call.shapes])
+        if not _cut(call, parts, wanted=parts):
             return call.give_up("splits channels into unequal parts")
-        _tie_parts(call, labels.vector, len(call.shapes))
     return moved(call)
 
 
@@ -84,21 +88,23 @@ def _apart(call: Call, value: One, dim: int, why: str) -> Value:
 
 
 def slice_(call: Call) -> Value:
-    """A slice along the channels counts as a split when its sisters complete it to equal parts."""
+    """A slice along the channels counts as a split when its sisters complete it to one."""
     labels, dim = call.raw("self"), call.arg("dim", 0)
     if isinstance(labels, Spread):
         return moved(call) if call.shape == labels.shape else _apart(call, labels, dim, "cuts channels")
     if not labels.varies_along(dim) or call.shape == labels.shape:
         return moved(call)
-    parts = _equal_parts(call, labels.shape[dim], dim)
-    if parts is None:
+    lengths = _lengths_of_slices(call, labels.shape[dim], dim)
+    parts = torch.split(labels.vector, lengths) if lengths else ()
+    # Two parts meet at one place, where the first ends.
+    if not parts or not _cut(call, parts, wanted=parts[:1] if len(parts) == 2 else parts):
         return call.give_up("cuts channels at a fixed place")
-    _tie_parts(call, labels.vector, parts)
     return moved(call)
 
 
-def _equal_parts(call: Call, size: int, dim: int) -> int | None:
-    """Number of equal parts that all slices of this tensor along `dim` cut it into, or None."""
+def _lengths_of_slices(call: Call, size: int, dim: int) -> list[int]:
+    """Sizes of the parts that all slices of this tensor along `dim` cut it into; none where they do not lie
+    side by side."""
     source = call.node.args[0]
     assert isinstance(source, fx.Node)
     cuts = set()
@@ -108,14 +114,29 @@ def _equal_parts(call: Call, size: int, dim: int) -> int | None:
             if sister.arg("dim", 0) % call.labels("self").ndim == dim % call.labels("self").ndim:
                 cuts.add(slice(sister.arg("start"), sister.arg("end"), sister.arg("step", 1)).indices(size))
     ordered = sorted(cut for cut in cuts if cut != (0, size, 1))
-    width = ordered[0][1] - ordered[0][0]
-    expected = [(start, start + width, 1) for start in range(0, size, max(width, 1))]
-    return len(ordered) if ordered == expected else None
+    ends = [0, *(end for _, end, _ in ordered)]
+    beside = ordered == [(start, end, 1) for start, end in pairwise(ends)] and ends[-1] == size
+    return [end - start for start, end in pairwise(ends)] if beside else []
 
 
-def _tie_parts(call: Call, vector: Tensor, parts: int) -> None:
-    rows = vector.reshape(parts, -1)
-    call.unite(rows[:1], rows[1:])
+def _cut(call: Call, parts: Sequence[Tensor], wanted: Sequence[Tensor]) -> bool:
+    """Whether the parts, side by side along the channels, still fit where channels are gone: parts as long as
+    each other lose the same ones, and where there are others, the module must know how long the `wanted` are.
+    """
+    known = set(call.trace.program.lengths.get(call.module, {}).values())
+    lengths = {len(part) for part in parts}
+    unknown = {len(part) for part in wanted} - known
+    # One may be what the others leave of the whole.
+    if len(lengths) > 1 and len(unknown) > (sum(map(len, parts)) in known):
+        return False
+    for length in lengths:
+        first, *others = [part for part in parts if len(part) == length]
+        for other in others:
+            call.unite(first, other)
+    if "chunk" not in call.operator:
+        for vector in (*parts, torch.cat(list(parts))):
+            call.counts(vector)
+    return True
 
 
 def indexed(call: Call) -> Value:

@@ -61,6 +61,14 @@ class Counted:
     labels: Tensor
 
 
+@dataclass(frozen=True)
+class Part:
+    """Channels `vector`, (size,), that the module of this path may know the number of."""
+
+    module: str
+    vector: Tensor
+
+
 class Trace:
     """Labels of every node visited so far, and the dimensions of state tensors they are tied to."""
 
@@ -77,6 +85,7 @@ class Trace:
         self.spreads: list[Spread] = []
         self.products: list[Product] = []
         self.counted: list[Counted] = []
+        self.parts: list[Part] = []
         self._aside = False
         # Dimensions of tensors that only a program aside reads.
         self.aside_only: set[tuple[str, int]] = set()
@@ -87,7 +96,7 @@ class Trace:
         before, known = dict(vars(self)), set(self.attachments)
         self.program = program
         self.layers, self.dense_outputs, self.spreads = {}, [], []
-        self.products, self.counted, self.readers = [], [], defaultdict(set)
+        self.products, self.counted, self.parts, self.readers = [], [], [], defaultdict(set)
         self._aside = True
         try:
             yield

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from autoprune.errors import PlanError, listed, unknown_name
 from autoprune.graph.capture import aliases, named_state
 from autoprune.graph.geometry import update_attributes
-from autoprune.graph.remembered import remembered, set_head_sizes
+from autoprune.graph.remembered import lengths, remembered, set_head_sizes
 from autoprune.graph.slicing import install
 from autoprune.graph.state import persistent_names
 from autoprune.plan.record import Plan, class_name
@@ -64,18 +64,18 @@ def _sliced_shapes(plan: Plan, model: nn.Module, state: Mapping[str, Tensor]) ->
 
 
 def _check_attributes(plan: Plan, model: nn.Module) -> None:
-    """PlanError unless every attribute counts heads of the fresh model, and none grows."""
+    """PlanError unless every attribute counts heads or channels of the fresh model, and none grows."""
     modules = dict(model.named_modules(remove_duplicate=False))
     for path, sizes in plan.attributes.items():
         if path not in modules:
             problem = unknown_name("module", path, modules)
             raise PlanError(f"the plan (of a {plan.model}) does not fit: {problem}")
-        own = remembered(modules[path])
+        own = {**lengths(modules[path]), **remembered(modules[path])}
         for name, value in sizes.items():
             if name not in own or value > own[name]:
                 raise PlanError(
                     f"the plan does not fit module '{path}': wanted an attribute '{name[:60]}' of at least "
-                    f"{value} that counts heads, got {own.get(name)}. "
+                    f"{value} that counts heads or channels, got {own.get(name)}. "
                     f"Pass a fresh {plan.model}, not yet pruned."
                 )
 

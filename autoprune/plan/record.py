@@ -70,7 +70,7 @@ class FineTuning(_Record):
 
 class Plan(_Record):
     """How a network was pruned. `tensors` alone decides the shapes: tensor -> dimension -> kept indices.
-    `attributes` are integers of modules that count attention heads: module -> name -> value.
+    `attributes` are integers of modules that count attention heads or channels: module -> name -> value.
 
     `kept` says the same per channel group, of the `widths` before pruning. `weights_sha256` ties the plan
     to the weights that were saved with it. `reconstruction` names the method and options where the network

@@ -234,7 +234,7 @@ def test_the_input_of_the_output_projection_is_seen_dense_and_pruned() -> None:
         assert seen["encoder.layers.encoder_layer_0.self_attention.out_proj"] == WIDTH * share
 
 
-def _point(kept: dict[str, Tensor]) -> Point:
+def point(kept: dict[str, Tensor]) -> Point:
     costs = {"macs": 1, "macs_ratio": 0.5, "params": 1, "params_ratio": 0.5, "bytes": 4}
     return Point(
         trial=0,
@@ -255,7 +255,7 @@ def test_a_saved_network_with_fewer_heads_loads_onto_a_fresh_instance(tmp_path: 
     graph = graph_of(model, image(*IMAGE))
     kept = random_kept(graph)
     sliced = Slicer(model, graph).build(kept)
-    plan = save_plan(tmp_path / "plan", sliced, make_plan(model, graph, _point(kept), study="s"))
+    plan = save_plan(tmp_path / "plan", sliced, make_plan(model, graph, point(kept), study="s"))
     assert plan.attributes["encoder.layers.encoder_layer_0.self_attention"] == {"num_heads": 2}
     found = load(vit(), tmp_path / "plan")
     x = image(2, *IMAGE[1:])
@@ -270,7 +270,7 @@ def test_a_plan_sets_nothing_but_fewer_heads(tmp_path: Path, attributes: dict[st
     model = vit()
     graph = graph_of(model, image(*IMAGE))
     kept = random_kept(graph)
-    plan = make_plan(model, graph, _point(kept), study="s")
+    plan = make_plan(model, graph, point(kept), study="s")
     path = "encoder.layers.encoder_layer_0.self_attention"
     plan = plan.model_copy(update={"attributes": {path: attributes}})
     save_plan(tmp_path / "plan", Slicer(model, graph).build(kept), plan)

@@ -1,0 +1,193 @@
+"""Modules that cut channels by integers of their own: these follow what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from autoprune.graph import Slicer, find_groups, verified_graph
+from autoprune.graph.check import without
+from autoprune.plan import load, make_plan, save_plan
+
+from .helpers import assert_exact, graph_of, image, random_kept, widths
+from .test_heads import point
+
+
+def conv(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
+
+
+class Cutter(nn.Module):
+    """Convolutions of its own on the parts, side by side at the end; `cut` says how the parts are made."""
+
+    def __init__(self, sizes: tuple[int, ...], cut: Callable[[Cutter, Tensor], tuple[Tensor, ...]]) -> None:
+        super().__init__()
+        self.cut, self.sizes, self.as_list = cut, sizes, list(sizes)
+        self.width, self.rest, self.both = sizes[0], sizes[-1], sum(sizes)
+        self.inner = nn.ModuleList(conv(size, 6) for size in sizes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat(
+            [F.relu(own(part)) for own, part in zip(self.inner, self.cut(self, x), strict=True)], 1
+        )
+
+
+class Whole(nn.Module):
+    def __init__(self, sizes: tuple[int, ...], cut: Callable[[Cutter, Tensor], tuple[Tensor, ...]]) -> None:
+        super().__init__()
+        self.first, self.cutter = conv(3, sum(sizes)), Cutter(sizes, cut)
+        self.last = conv(6 * len(sizes), 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        last: Tensor = self.last(self.cutter(F.relu(self.first(x))))
+        return last
+
+
+Cut = Callable[[Cutter, Tensor], tuple[Tensor, ...]]
+CUTS: dict[str, tuple[tuple[int, ...], Cut, list[int]]] = {
+    "equal parts by their width": ((5, 5, 5), lambda own, x: x.split(own.width, 1), [5]),
+    "equal parts by half of the whole": ((5, 5), lambda own, x: x.split(own.both // 2, 1), [5]),
+    "equal slices": ((5, 5), lambda own, x: (x[:, : own.width], x[:, own.width :]), [5]),
+    "a pair of integers": ((4, 6), lambda own, x: x.split([own.width, own.rest], 1), [4, 6]),
+    "a tuple": ((4, 6, 4, 7), lambda own, x: x.split(own.sizes, 1), [4, 6, 7]),
+    "a list": ((4, 6, 7), lambda own, x: x.split(own.as_list, 1), [4, 6, 7]),
+    "slices of unlike sizes": ((4, 6), lambda own, x: (x[:, : own.width], x[:, own.width :]), [4, 6]),
+    "what is left of the whole": (
+        (4, 7),
+        lambda own, x: x.split([own.width, own.both - own.width], 1),
+        [4, 7],
+    ),
+    "a slice from behind": ((4, 6), lambda own, x: (x[:, : -own.rest], x[:, -own.rest :]), [4, 6]),
+}
+
+
+def network(name: str) -> Whole:
+    torch.manual_seed(0)
+    sizes, cut, _ = CUTS[name]
+    return Whole(sizes, cut).eval()
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_parts_lose_channels_and_their_sizes_follow(name: str) -> None:
+    model = network(name)
+    graph = graph_of(model)
+    own = [group.width for group in graph.groups if "cutter" not in group.name]
+    assert sorted(own) == CUTS[name][2]
+    assert_exact(model, graph, (image(),), {})
+
+
+@pytest.mark.parametrize("name", ["a tuple", "a list"])
+def test_lists_and_tuples_stay_what_they_are_and_the_models_own_are_kept(name: str) -> None:
+    model = network(name)
+    graph = graph_of(model)
+    sliced = Slicer(model, graph).build(random_kept(graph))
+    before, after = model.cutter, sliced.get_submodule("cutter")
+    assert type(after.sizes) is tuple and type(after.as_list) is list  # type: ignore[union-attr]
+    assert sum(after.sizes) < sum(before.sizes)  # type: ignore[arg-type]
+    assert before.as_list == list(before.sizes) == list(CUTS[name][0])
+
+
+class Viewed(nn.Module):
+    """A filter on every channel by a functional call, a norm without parameters over two branches, a view by
+    the number of features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = conv(3, 5), conv(3, 6)
+        self.norm, self.blur = nn.InstanceNorm2d(11), Blur(11)
+        self.features, self.last = 11 * 4, nn.Linear(11 * 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(torch.cat([self.left(x), self.right(x)], 1)))
+        x = F.adaptive_avg_pool2d(self.blur(x), 2)
+        last: Tensor = self.last(x.view(-1, self.features))
+        return last
+
+
+class Blur(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.register_buffer("filt", torch.tensor([[1.0, 2.0], [3.0, 4.0]]).repeat(channels, 1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.get_buffer("filt"), stride=2, groups=self.channels)
+
+
+def test_integers_count_channels_of_several_groups() -> None:
+    model = Viewed().eval()
+    graph = graph_of(model)
+    assert sorted(widths(graph)) == [5, 6]
+    assert_exact(model, graph, (image(),), {})
+    kept = {name: torch.arange(width - 2) for name, width in graph.widths.items()}
+    sliced = Slicer(model, graph).build(kept)
+    assert (sliced.features, sliced.get_submodule("blur").channels) == (28, 7)
+
+
+def test_an_integer_counts_what_stays_dense_as_well() -> None:
+    model = Viewed().eval()
+    graph = find_groups(model, (image(),), ignore=["left*"])
+    assert widths(graph) == [6]
+    assert_exact(model, graph, (image(),), {})
+    stopped = without(graph_of(model), {graph_of(model).groups[0].name: "tried"})
+    assert {item.fixed for item in stopped.attributes} in ({5, 20}, {6, 24})
+    assert_exact(model, stopped, (image(),), {})
+
+
+class Patches(nn.Module):
+    """As many pixels as channels, viewed by an integer that means the pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.pixels, self.last = conv(3, 16), 16, conv(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.adaptive_avg_pool2d(F.relu(self.first(x)), 4)
+        first = x.flatten(1)[:, : x.shape[1] * self.pixels].view(x.shape)
+        last: Tensor = self.last(first.chunk(1, 1)[0].reshape(len(x), -1, self.pixels).view(x.shape))
+        return last
+
+
+def test_an_integer_as_large_by_chance_is_left_alone() -> None:
+    model = Patches().eval()
+    assert widths(verified_graph(model, (image(),))) == [16]
+
+
+STOPPED: dict[str, tuple[tuple[int, ...], Cut, list[int]]] = {
+    "unlike parts by numbers in the code": ((4, 6), lambda own, x: x.split([4, 6], 1), []),
+    "a slice by a number in the code": ((4, 6), lambda own, x: (x[:, : own.width], x[:, 4:]), [6]),
+    "numbers made of others": ((4, 7), lambda own, x: x.split([own.both - 7, own.both - 4], 1), []),
+    "equal parts by a number in the code": ((5, 5), lambda own, x: x.split(5, 1), []),
+}
+
+
+@pytest.mark.parametrize("name", STOPPED)
+def test_channels_stay_where_sizes_do_not_follow(name: str) -> None:
+    sizes, cut, left = STOPPED[name]
+    model = Whole(sizes, cut).eval()
+    graph = verified_graph(model, (image(),))
+    assert [group.width for group in graph.groups if "cutter" not in group.name] == left
+    assert_exact(model, graph, (image(),), {})
+
+
+def test_a_number_that_means_something_else_is_left_alone_where_chunks_need_none() -> None:
+    model = Whole((5, 5), lambda own, x: x.chunk(2, 1)).eval()
+    sliced = Slicer(model, graph_of(model)).build(random_kept(graph_of(model)))
+    assert sliced.get_submodule("cutter").width == 5
+
+
+def test_a_saved_network_knows_the_sizes_of_its_parts(tmp_path: Path) -> None:
+    model = network("a tuple")
+    graph = graph_of(model)
+    kept = random_kept(graph)
+    sliced = Slicer(model, graph).build(kept)
+    save_plan(tmp_path / "plan", sliced, make_plan(model, graph, point(kept), study="s"))
+    found = load(network("a tuple"), tmp_path / "plan")
+    assert found.get_submodule("cutter").sizes == sliced.get_submodule("cutter").sizes
+    with torch.no_grad():
+        assert torch.equal(found(image()), sliced(image()))
