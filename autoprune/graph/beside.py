@@ -25,10 +25,11 @@ def macs_of_classes(trace: Trace, classes: Classes) -> np.ndarray:
 def find_attributes(
     trace: Trace, classes: Classes, groups: Sequence[ChannelGroup], atoms: Sequence[np.ndarray]
 ) -> list[Attribute]:
-    """Integers of modules that reshape a group's channels to heads, or back, and of norms without tensors.
+    """Integers of modules that reshape a group's channels to heads, or back, of norms without tensors, and of
+    those that are as large as the channels are many.
 
-    A module that counts several groups so is left out: which of them an integer counts is not known,
-    and rule 1 decides.
+    Heads of several groups in one module are left out: which of them an integer counts is not known, and
+    rule 1 decides.
     """
     numbers = np.full(len(classes.frozen), -1, dtype=np.int64)
     for number, own in enumerate(atoms):
@@ -67,12 +68,12 @@ def _per_unit(
     """How many of these channels, given by their classes, each unit of each group is; none where the units of
     a group are not all among them, or not alike."""
     found = []
-    for number in np.unique(numbers[own]):
+    for number in set(numbers[own].tolist()) - {-1}:
         units, count = np.unique(own[numbers[own] == number], return_counts=True)
-        if number >= 0 and (len(units) < groups[number].width or len(set(count)) > 1):
+        if len(units) < groups[number].width or len(set(count.tolist())) > 1:
             return ()
-        found += [(groups[number].name, int(count[0]))] if number >= 0 else []
-    return tuple(found)
+        found.append((groups[number].name, int(count[0])))
+    return tuple(sorted(found))
 
 
 def _where(item: Attribute) -> tuple[str, str]:

@@ -72,7 +72,7 @@ def split(call: Call) -> Value:
         return _apart(call, labels, dim, "splits channels into parts")
     if labels.varies_along(dim):
         parts = torch.split(labels.vector, [shape[dim] for shape in call.shapes])
-        if not _cut(call, parts, wanted=parts):
+        if not _cut(call, parts):
             return call.give_up("splits channels into unequal parts")
     return moved(call)
 
@@ -96,8 +96,8 @@ def slice_(call: Call) -> Value:
         return moved(call)
     lengths = _lengths_of_slices(call, labels.shape[dim], dim)
     parts = torch.split(labels.vector, lengths) if lengths else ()
-    # Two parts meet at one place, where the first ends.
-    if not parts or not _cut(call, parts, wanted=parts[:1] if len(parts) == 2 else parts):
+    # The last ends where the channels end, whatever its size.
+    if not parts or not _cut(call, parts, spare=1):
         return call.give_up("cuts channels at a fixed place")
     return moved(call)
 
@@ -119,15 +119,15 @@ def _lengths_of_slices(call: Call, size: int, dim: int) -> list[int]:
     return [end - start for start, end in pairwise(ends)] if beside else []
 
 
-def _cut(call: Call, parts: Sequence[Tensor], wanted: Sequence[Tensor]) -> bool:
-    """Whether the parts, side by side along the channels, still fit where channels are gone: parts as long as
-    each other lose the same ones, and where there are others, the module must know how long the `wanted` are.
+def _cut(call: Call, parts: Sequence[Tensor], spare: int = 0) -> bool:
+    """Whether the parts, side by side along the channels, may still fit where channels are gone.
+
+    Parts as long as each other lose the same ones. Where there are others, the module must know how long they
+    are, but for `spare` of them, or for one that is what the others leave of the whole.
     """
     known = set(call.trace.program.lengths.get(call.module, {}).values())
     lengths = {len(part) for part in parts}
-    unknown = {len(part) for part in wanted} - known
-    # One may be what the others leave of the whole.
-    if len(lengths) > 1 and len(unknown) > (sum(map(len, parts)) in known):
+    if len(lengths) > 1 and len(lengths - known) > max(spare, sum(map(len, parts)) in known):
         return False
     for length in lengths:
         first, *others = [part for part in parts if len(part) == length]

@@ -62,6 +62,15 @@ CUTS: dict[str, tuple[tuple[int, ...], Cut, list[int]]] = {
         lambda own, x: x.split([own.width, own.both - own.width], 1),
         [4, 7],
     ),
+    "three slices": (
+        (4, 6, 9),
+        lambda own, x: (
+            x[:, : own.width],
+            x[:, own.width : own.width + own.sizes[1]],
+            x[:, own.width + own.sizes[1] :],
+        ),
+        [4, 6, 9],
+    ),
     "a slice from behind": ((4, 6), lambda own, x: (x[:, : -own.rest], x[:, -own.rest :]), [4, 6]),
 }
 
