@@ -16,14 +16,13 @@ def batch_norm(call: Call) -> Value:
     rows = labels.vector_along(1)
     if rows is None:
         return call.give_up("normalises along another dimension than the channels'")
-    follow(
-        call,
-        rows,
-        *(call.state_name(call.arg(name)) for name in ("weight", "bias", "running_mean", "running_var")),
-    )
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        meet_computed(call, rows, call.arg(name))
-    call.counts(rows)
+    arguments = [call.arg(name) for name in ("weight", "bias", "running_mean", "running_var")]
+    tensors = [call.state_name(argument) for argument in arguments]
+    follow(call, rows, *tensors)
+    for argument in arguments:
+        meet_computed(call, rows, argument)
+    if not any(tensors):
+        call.counts(rows)
     outputs = [labels if shape == labels.shape else Labels.uniform(shape) for shape in call.shapes]
     return outputs[0] if len(outputs) == 1 and isinstance(call.node.meta["val"], Tensor) else list(outputs)
 
