@@ -92,7 +92,8 @@ class Trace:
 
     @contextmanager
     def aside(self, program: Program) -> Iterator[None]:
-        """Inside, another program of the same model is followed, of which only what it slices is noted."""
+        """Inside, another program of the same model is followed, of which only what it slices is noted, and
+        what its modules count."""
         before, known = dict(vars(self)), set(self.attachments)
         self.program = program
         self.layers, self.dense_outputs, self.spreads = {}, [], []
@@ -101,7 +102,9 @@ class Trace:
         try:
             yield
         finally:
+            heard = [*before["counted"], *self.counted], [*before["parts"], *self.parts]
             vars(self).update(before)
+            self.counted, self.parts = heard
             self.aside_only = self.attachments.keys() - known
 
     def attach(self, tensor: str, dim: int, role: Role, vector: Tensor) -> None:

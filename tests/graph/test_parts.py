@@ -167,6 +167,40 @@ def test_an_integer_as_large_by_chance_is_left_alone() -> None:
     assert widths(verified_graph(model, (image(),))) == [16]
 
 
+class Aside(nn.Module):
+    """A head that runs in training alone, cuts what it reads and norms it without tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = conv(3, 12), conv(12, 4)
+        self.head = Head(12)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor] | Tensor:
+        x = F.relu(self.first(x))
+        return (self.last(x), self.head(x)) if self.training else self.last(x)
+
+
+class Head(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.half, self.norm = width // 2, nn.GroupNorm(3, width // 2, affine=False)
+        self.last = conv(width // 2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = x.split(self.half, 1)
+        last: Tensor = self.last(self.norm(left) * right)
+        return last
+
+
+def test_integers_follow_in_what_runs_in_training_alone() -> None:
+    model = Aside().eval()
+    graph = graph_of(model)
+    assert widths(graph) == [3]
+    sliced = Slicer(model, graph).build({graph.groups[0].name: torch.tensor([0, 2])})
+    assert (sliced.get_submodule("head").half, sliced.get_submodule("head.norm").num_groups) == (4, 2)
+    assert len(sliced.train()(image(2, 3, 8, 8))) == 2
+
+
 STOPPED: dict[str, tuple[tuple[int, ...], Cut, list[int]]] = {
     "unlike parts by numbers in the code": ((4, 6), lambda own, x: x.split([4, 6], 1), []),
     "a slice by a number in the code": ((4, 6), lambda own, x: (x[:, : own.width], x[:, 4:]), [6]),
