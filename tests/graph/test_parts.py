@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from autoprune.graph import Slicer, find_groups, verified_graph
 from autoprune.graph.check import without
+from autoprune.graph.remembered import lengths
 from autoprune.plan import load, make_plan, save_plan
 
 from .helpers import assert_exact, graph_of, image, random_kept, widths
@@ -23,12 +24,18 @@ def conv(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Cutter(nn.Module):
-    """Convolutions of its own on the parts, side by side at the end; `cut` says how the parts are made."""
+    """Convolutions of its own on the parts, side by side at the end.
+
+    `cut` says how the parts are made, and so which integers it holds.
+    """
 
     def __init__(self, sizes: tuple[int, ...], cut: Callable[[Cutter, Tensor], tuple[Tensor, ...]]) -> None:
         super().__init__()
-        self.cut, self.sizes, self.as_list = cut, sizes, list(sizes)
+        self.cut = cut
+        self.sizes, self.as_list = sizes, list(sizes)
         self.width, self.rest, self.both = sizes[0], sizes[-1], sum(sizes)
+        for name in {"sizes", "as_list", "width", "rest", "both"} - set(cut.__code__.co_names):
+            delattr(self, name)
         self.inner = nn.ModuleList(conv(size, 6) for size in sizes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,15 +97,23 @@ def test_parts_lose_channels_and_their_sizes_follow(name: str) -> None:
     assert_exact(model, graph, (image(),), {})
 
 
-@pytest.mark.parametrize("name", ["a tuple", "a list"])
-def test_lists_and_tuples_stay_what_they_are_and_the_models_own_are_kept(name: str) -> None:
+@pytest.mark.parametrize("name", CUTS)
+def test_integers_are_as_they_were_where_all_channels_stay(name: str) -> None:
+    model = network(name)
+    graph = graph_of(model)
+    assert graph.attributes
+    for path, sizes in graph.sizes(graph.all_kept()).items():
+        assert sizes.items() <= lengths(model.get_submodule(path)).items()
+
+
+@pytest.mark.parametrize(("name", "attribute"), [("a tuple", "sizes"), ("a list", "as_list")])
+def test_lists_and_tuples_stay_what_they_are_and_the_models_own_are_kept(name: str, attribute: str) -> None:
     model = network(name)
     graph = graph_of(model)
     sliced = Slicer(model, graph).build(random_kept(graph))
-    before, after = model.cutter, sliced.get_submodule("cutter")
-    assert type(after.sizes) is tuple and type(after.as_list) is list  # type: ignore[union-attr]
-    assert sum(after.sizes) < sum(before.sizes)  # type: ignore[arg-type]
-    assert before.as_list == list(before.sizes) == list(CUTS[name][0])
+    before, after = (getattr(each.get_submodule("cutter"), attribute) for each in (model, sliced))
+    assert type(after) is type(before) and sum(after) < sum(before)
+    assert tuple(before) == CUTS[name][0]
 
 
 class Viewed(nn.Module):
@@ -201,6 +216,48 @@ def test_integers_follow_in_what_runs_in_training_alone() -> None:
     assert len(sliced.train()(image(2, 3, 8, 8))) == 2
 
 
+class Twice(nn.Module):
+    """Cuts two inputs, each by a number of its own; both numbers are the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = conv(3, 10), conv(3, 10)
+        self.one, self.other, self.last = 5, 5, conv(10, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = F.relu(self.left(x)).split(self.one, 1)
+        c, d = F.relu(self.right(x)).split(self.other, 1)
+        last: Tensor = self.last(torch.cat([a * b, c * d], 1))
+        return last
+
+
+def test_two_integers_alike_of_unlike_channels_are_left_alone() -> None:
+    model = Twice().eval()
+    graph = graph_of(model)
+    assert widths(graph) == [5, 5] and graph.attributes == ()
+    assert widths(verified_graph(model, (image(),))) == []
+
+
+class HalfActive(nn.Module):
+    """Cuts channels that belong together everywhere else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.few, self.rest, self.last = conv(3, 10), 4, 6, conv(10, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        few, rest = self.first(x).split([self.few, self.rest], 1)
+        last: Tensor = self.last(torch.cat([F.relu(few), rest], 1))
+        return last
+
+
+def test_an_integer_that_counts_a_part_of_a_group_is_left_alone() -> None:
+    model = HalfActive().eval()
+    graph = graph_of(model)
+    assert widths(graph) == [10] and graph.attributes == ()
+    assert widths(verified_graph(model, (image(),))) == []
+
+
 STOPPED: dict[str, tuple[tuple[int, ...], Cut, list[int]]] = {
     "unlike parts by numbers in the code": ((4, 6), lambda own, x: x.split([4, 6], 1), []),
     "a slice by a number in the code": ((4, 6), lambda own, x: (x[:, : own.width], x[:, 4:]), [6]),
@@ -220,6 +277,7 @@ def test_channels_stay_where_sizes_do_not_follow(name: str) -> None:
 
 def test_a_number_that_means_something_else_is_left_alone_where_chunks_need_none() -> None:
     model = Whole((5, 5), lambda own, x: x.chunk(2, 1)).eval()
+    model.cutter.width = 5
     sliced = Slicer(model, graph_of(model)).build(random_kept(graph_of(model)))
     assert sliced.get_submodule("cutter").width == 5
 
