@@ -15,7 +15,7 @@ from autoprune.calibration.moments import Moments
 from autoprune.calibration.statistics import centred
 from autoprune.linear_algebra import Factored, for_images
 from autoprune.reconstruction.least_squares import Solution, solution_of
-from autoprune.reconstruction.rectified import Behind, Goal, Sample, rectified
+from autoprune.reconstruction.rectified import Behind, Sample, rectified
 from autoprune.tensors import without_autocast
 
 SAMPLE_BYTES = 2 * 2**30
@@ -60,8 +60,8 @@ class LayerFit:
             self._count(Moments.of(inputs, grouped(own[:, start:stop], call.groups)))
             if self.clamp is not None and seen is not None and self._bytes < SAMPLE_BYTES:
                 beside = None if other is None else grouped(other[:, start:stop], call.groups)
-                goal = Goal.of(grouped(seen[:, start:stop], call.groups), self.clamp)
-                self._samples.append(Sample(inputs, goal, beside))
+                wanted = grouped(seen[:, start:stop], call.groups)
+                self._samples.append(Sample.of(inputs, wanted, beside, self.clamp))
                 self._bytes += inputs.numel() * inputs.element_size()
             start = stop
 

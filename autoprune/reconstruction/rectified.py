@@ -30,56 +30,45 @@ OVER_RELAXATION = 1.5
 """Rounds after the first go further than the quadratic says, which lies above the loss; stable below 2."""
 
 
-@dataclass(frozen=True)
-class Goal:
-    """What values behind the layer should be: `aim`, or where a bound cuts them off, anything beyond it.
+def missed_(aim: Tensor, clamp: Clamp, fitted: Tensor) -> Tensor:
+    """How far the fitted values, which are overwritten, are from `aim`, of the same shape, with sign.
 
-    There nothing counts as missing from below (`most` is 0, elsewhere the largest number) or from above
-    (`least`); None for a bound that the clamp does not have. All of one shape.
+    `aim` is clamped: where it stands at a bound, anything beyond that is as good, and nothing is missed. It
+    has the precision that it was clamped in, or it would be beside the bound.
     """
-
-    aim: Tensor
-    most: Tensor | None
-    least: Tensor | None
-
-    @classmethod
-    def of(cls, dense: Tensor, clamp: Clamp) -> Goal:
-        """The dense values, which stand before the clamp."""
-        most = None if clamp.low == -math.inf else _unbounded(torch.gt, dense, clamp.low)
-        least = None if clamp.high == math.inf else _unbounded(torch.lt, dense, clamp.high).neg_()
-        return cls(dense.clamp(clamp.low, clamp.high), most, least)
-
-    def missed_(self, fitted: Tensor) -> Tensor:
-        """How far the fitted values, which are overwritten, are from what they should be, with sign; 0 where
-        the clamp hides it."""
-        left = torch.sub(self.aim, fitted, out=fitted)
-        return left if self.most is self.least is None else left.clamp_(self.least, self.most)
+    left = torch.sub(aim, fitted, out=fitted)
+    most = None if clamp.low == -math.inf else _unbounded(torch.gt, aim, clamp.low, left.dtype)
+    least = None if clamp.high == math.inf else _unbounded(torch.lt, aim, clamp.high, left.dtype).neg_()
+    return left if most is least is None else left.clamp_(least, most)
 
 
-def _unbounded(compare: Callable[..., Tensor], dense: Tensor, bound: float) -> Tensor:
+def _unbounded(compare: Callable[..., Tensor], values: Tensor, bound: float, dtype: torch.dtype) -> Tensor:
     """The largest number where the comparison holds, 0 elsewhere: a product, many times faster than a choice
     between two numbers."""
-    dtype = torch.promote_types(dense.dtype, torch.float32)
-    holds = compare(dense, bound, out=torch.empty_like(dense, dtype=dtype))
+    holds = compare(values, bound, out=torch.empty_like(values, dtype=dtype))
     return holds.mul_(torch.finfo(dtype).max)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Columns on which the fit is judged: inputs (groups, n, columns) and their goal (groups, out, columns).
+    """Columns on which the fit is judged: inputs (groups, n, columns) and what the clamp should make of the
+    outputs, `aim` (groups, out, columns).
 
-    `other`, of the goal's shape, is added to the normalised output of the layer, None for nothing.
+    `other`, of the aim's shape, is added to the normalised output of the layer, None for nothing.
     """
 
     inputs: Tensor
-    goal: Goal
+    aim: Tensor
     other: Tensor | None
 
+    @classmethod
+    def of(cls, inputs: Tensor, dense: Tensor, other: Tensor | None, clamp: Clamp) -> Sample:
+        """`dense` (groups, out, columns) are the dense network's values in front of the clamp."""
+        return cls(inputs, dense.clamp(clamp.low, clamp.high), other)
+
     def to(self, dtype: torch.dtype) -> Sample:
-        if all(part is None or part.dtype == dtype for part in (self.inputs, self.goal.aim, self.other)):
-            return self
         other = None if self.other is None else self.other.to(dtype)
-        return Sample(self.inputs.to(dtype), replace(self.goal, aim=self.goal.aim.to(dtype)), other)
+        return Sample(self.inputs.to(dtype), self.aim, other)
 
 
 @dataclass(frozen=True)
@@ -157,17 +146,18 @@ class _Problem:
         constant = behind.shift
         if now.shift is not None:
             constant = torch.addcmul(constant, behind.scale, now.shift.unsqueeze(-1))
-        cross, total = _sums(self.samples[0].to(dtype), weight, constant.to(dtype))
+        constant = constant.to(dtype)
+        cross, total = _sums(self.samples[0].to(dtype), weight, constant, behind.clamp)
         for sample in self.samples[1:]:
-            more = _sums(sample.to(dtype), weight, constant.to(dtype))
+            more = _sums(sample.to(dtype), weight, constant, behind.clamp)
             cross, total = cross.add_(more[0]), total.add_(more[1])
         return cross * self.to_output, total * self.to_output
 
 
-def _sums(sample: Sample, weight: Tensor, constant: Tensor) -> tuple[Tensor, Tensor]:
+def _sums(sample: Sample, weight: Tensor, constant: Tensor, clamp: Clamp) -> tuple[Tensor, Tensor]:
     """Sums of r u^T and r over one sample, in float64."""
     inputs, other = sample.inputs, sample.other
     with rounded_products(inputs.device):
         fitted = torch.baddbmm(constant if other is None else torch.add(other, constant), weight, inputs)
-        left = sample.goal.missed_(fitted)
+        left = missed_(sample.aim, clamp, fitted)
         return torch.bmm(left, inputs.mT).double(), left.sum(-1, keepdim=True).double()

@@ -15,7 +15,7 @@ from autoprune.graph import Slicer
 from autoprune.linear_algebra import Factored
 from autoprune.reconstruction import Sequential
 from autoprune.reconstruction.least_squares import solution_of
-from autoprune.reconstruction.rectified import Behind, Goal, Sample, rectified
+from autoprune.reconstruction.rectified import Behind, Sample, missed_, rectified
 from tests.small import NETWORKS, make_bench, random_kept, relative_error
 
 F64 = torch.float64
@@ -41,11 +41,11 @@ def fitted(clamp: Clamp, rounds: int, centred: bool = True, parts: int = 1) -> t
     prior = torch.zeros(2, 3, 4, dtype=F64)
     start = solution_of(prior, moments, system, centred)
     pieces = zip(*(x.chunk(parts, -1) for x in (inputs, dense, other)), strict=True)
-    samples = [Sample(x, Goal.of(wanted, clamp), beside) for x, wanted, beside in pieces]
+    samples = [Sample.of(x, wanted, beside, clamp) for x, wanted, beside in pieces]
     found = rectified(start, prior, moments, system, samples, Behind(clamp, scale, shift), rounds)
     constant = 0 if found.shift is None else found.shift.unsqueeze(-1)
     value = scale * (found.weight @ inputs + constant) + shift + other
-    left = Goal.of(dense, clamp).missed_(value.clone())
+    left = missed_(dense.clamp(clamp.low, clamp.high), clamp, value.clone())
     behind = dense.clamp(clamp.low, clamp.high) - value.clamp(clamp.low, clamp.high)
     gradient = (left @ inputs.mT).norm() / (left.norm() * inputs.norm())
     return float(left.square().sum()), float(behind.square().sum()), gradient
@@ -73,8 +73,16 @@ def test_samples_in_parts_are_one() -> None:
 def test_what_the_clamp_hides_is_no_error() -> None:
     dense = torch.tensor([-3.0, -3.0, 2.0, 9.0, 9.0, 1.0])
     value = torch.tensor([-1.0, 0.5, -1.0, 7.0, 5.0, 8.0])
-    found = Goal.of(dense, Clamp(0.0, 6.0)).missed_(value)
+    found = missed_(dense.clamp(0.0, 6.0), Clamp(0.0, 6.0), value)
     torch.testing.assert_close(found, torch.tensor([0.0, -0.5, 3.0, 0.0, 1.0, -7.0]))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, F64])
+def test_a_bound_that_no_number_of_this_precision_hits_hides_all_the_same(dtype: torch.dtype) -> None:
+    clamp = Clamp(0.1, 0.7)
+    aim = torch.tensor([-1.0, 0.3, 2.0], dtype=dtype).clamp(clamp.low, clamp.high)
+    fitted = torch.tensor([-5.0, 0.3, 9.0], dtype=torch.promote_types(dtype, torch.float32))
+    assert missed_(aim, clamp, fitted).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("network", ["chain", "residual"])
