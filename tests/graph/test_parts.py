@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from autoprune.errors import PlanError
 from autoprune.graph import Slicer, find_groups, verified_graph
 from autoprune.graph.check import without
 from autoprune.graph.remembered import lengths
@@ -292,3 +293,17 @@ def test_a_saved_network_knows_the_sizes_of_its_parts(tmp_path: Path) -> None:
     assert found.get_submodule("cutter").sizes == sliced.get_submodule("cutter").sizes
     with torch.no_grad():
         assert torch.equal(found(image()), sliced(image()))
+
+
+@pytest.mark.parametrize("attributes", [{"sizes.0": 5}, {"sizes.9": 2}, {"cut": 2}, {"training": 1}])
+def test_a_plan_lowers_integers_and_nothing_else(tmp_path: Path, attributes: dict[str, int]) -> None:
+    model = network("a tuple")
+    graph = graph_of(model)
+    kept = random_kept(graph)
+    plan = make_plan(model, graph, point(kept), study="s")
+    plan = plan.model_copy(update={"attributes": {"cutter": attributes}})
+    save_plan(tmp_path / "plan", Slicer(model, graph).build(kept), plan)
+    fresh = network("a tuple")
+    with pytest.raises(PlanError, match="that counts heads or channels"):
+        load(fresh, tmp_path / "plan")
+    assert fresh.cutter.sizes == CUTS["a tuple"][0]
