@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from autoprune.graph import (
     CheckReport,
     CostModel,
     Role,
+    check_groups,
     find_groups,
 )
 from autoprune.graph.check import checked
@@ -66,7 +68,8 @@ def survey(
     args, kwargs = example.args, example.kwargs
     check_patterns("ignore", search.ignore, model)
     found = find_groups(model, args, kwargs, search.ignore)
-    graph, check = checked(model, found, args, kwargs, exhaustive=exhaustive)
+    rule = partial(check_groups, model, args=args, kwargs=kwargs, exhaustive=exhaustive)
+    graph, check = checked(found, rule)
     cost = CostModel(model, graph, args, kwargs)
     least = {name: max(search.min_kept, 1.0 - cap) for name, cap in caps_of(graph, search.caps).items()}
     floor = {g.name: int(allowed_widths(g.width, least[g.name], search.multiple_of)[0]) for g in graph.groups}

@@ -5,7 +5,7 @@ A group that fails is left dense and named, so nothing is silently wrong.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
@@ -80,27 +80,20 @@ def verified_graph(
     tolerance: float = 1e-9,
 ) -> ChannelGraph:
     """Channel groups that passed rule 1; those that failed stand in `frozen` with what failed."""
-    graph = find_groups(model, args, kwargs, ignore)
-    return checked(model, graph, args, kwargs, exhaustive=exhaustive, tolerance=tolerance)[0]
+    check = partial(check_groups, model, args=args, kwargs=kwargs, exhaustive=exhaustive, tolerance=tolerance)
+    return checked(find_groups(model, args, kwargs, ignore), check)[0]
 
 
 def checked(
-    model: nn.Module,
-    graph: ChannelGraph,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any] | None = None,
-    *,
-    exhaustive: bool = False,
-    tolerance: float = 1e-9,
+    graph: ChannelGraph, check: Callable[[ChannelGraph], CheckReport]
 ) -> tuple[ChannelGraph, CheckReport]:
-    """The graph without what failed rule 1, and the outcome.
+    """The graph without what fails `check`, which is rule 1 on a model, and the outcome.
 
     An integer of a module may be as large as what a group counts by chance, and mean something else: where
     groups fail, it is tried whether fewer do with the integers left alone that count them.
     """
     if not graph.groups:
         return graph, CheckReport((), {}, 0.0)
-    check = partial(check_groups, model, args=args, kwargs=kwargs, exhaustive=exhaustive, tolerance=tolerance)
     report = check(graph)
     plain = _uncounted(graph, report.failed)
     if len(plain.attributes) < len(graph.attributes):

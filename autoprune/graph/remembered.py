@@ -64,6 +64,7 @@ def _is_length(value: object) -> bool:
 
 
 def remembered(module: nn.Module) -> dict[str, int]:
+    """Integers about heads, by their well-known names, and those of views and norms without tensors."""
     own = vars(module)
     if type(module) is nn.Unflatten and all(type(size) is int for size in module.unflattened_size):
         return {f"{UNFLATTENED}{place}": int(size) for place, size in enumerate(module.unflattened_size)}
@@ -72,11 +73,12 @@ def remembered(module: nn.Module) -> dict[str, int]:
     return {name: own[name] for name in sorted(HEAD_SIZES & own.keys()) if type(own[name]) is int}
 
 
-def set_head_sizes(model: nn.Module, sizes: Mapping[str, Mapping[str, int]]) -> None:
-    """Set attributes of modules; an `nn.MultiheadAttention` is exchanged for one that can lose heads.
+def set_sizes(model: nn.Module, sizes: Mapping[str, Mapping[str, int]]) -> None:
+    """Set integers of modules, by the names of `remembered` and `lengths`.
 
-    Also where it keeps all: the fused one rounds differently, and what a candidate computes must not depend
-    on the candidates that a network held before.
+    An `nn.MultiheadAttention` is exchanged for one that can lose heads. Also where it keeps all: the fused
+    one rounds differently, and what a candidate computes must not depend on those that the network held
+    before.
     """
     for path, values in sizes.items():
         module = model.get_submodule(path)

@@ -18,7 +18,7 @@ from autoprune.errors import ConfigError, PlanError, unknown_name
 from autoprune.graph.capture import aliases, named_state
 from autoprune.graph.geometry import update_attributes
 from autoprune.graph.groups import ChannelGraph, Kept, Layer, Member, Role
-from autoprune.graph.remembered import set_head_sizes
+from autoprune.graph.remembered import set_sizes
 
 Sites = dict[tuple[str, int], list[tuple[str, Member]]]
 """(tensor, dimension) -> the groups and members that run along it."""
@@ -148,7 +148,7 @@ class Slicer:
         originals = dict(self.model.named_modules(remove_duplicate=False))
         for path in {name.rpartition(".")[0] for first in tensors for name in self._names[first]}:
             update_attributes(owners[path], originals[path])
-        set_head_sizes(module, self.graph.sizes(kept))
+        set_sizes(module, self.graph.sizes(kept))
 
     def build(self, kept: Kept, tensors: Mapping[str, Tensor] | None = None) -> nn.Module:
         """A new module of the user's class holding the sliced weights, or `tensors` where given.
@@ -166,7 +166,7 @@ class Slicer:
         module: nn.Module = copy.deepcopy(self.model, memo)
         for name, submodule in _owners(module, {name for first in sliced for name in self._names[first]}):
             update_attributes(submodule, self.model.get_submodule(name))
-        set_head_sizes(module, self.graph.sizes(kept))
+        set_sizes(module, self.graph.sizes(kept))
         return module
 
 

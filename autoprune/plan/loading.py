@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from autoprune.errors import PlanError, listed, unknown_name
 from autoprune.graph.capture import aliases, named_state
 from autoprune.graph.geometry import update_attributes
-from autoprune.graph.remembered import lengths, remembered, set_head_sizes
+from autoprune.graph.remembered import lengths, remembered, set_sizes
 from autoprune.graph.slicing import install
 from autoprune.graph.state import persistent_names
 from autoprune.plan.record import Plan, class_name
@@ -40,7 +40,7 @@ def load(model: nn.Module, folder: str | Path) -> nn.Module:
     _check_weights(plan, weights, {name: state[name] for name in stored}, shapes)
     tensors = {name: weights[name] if name in stored else _sliced(plan, name, state[name]) for name in state}
     _install(model, tensors, touched=set(plan.tensors))
-    set_head_sizes(model, plan.attributes)
+    set_sizes(model, plan.attributes)
     return model.eval()
 
 

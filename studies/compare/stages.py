@@ -3,8 +3,9 @@
 Torch's operators are counted by name, wherever they are called; those without a stage of their own with the
 work that calls them, else as operators between. Any other function belongs to the stage of its file; one
 whose file is in none (the standard library) is shared out among the stages of its callers, by the time that
-each caused. Time is what a thread computes: one that waits, for others or for the processor, takes none. What
-the profile itself adds to every call is measured and taken off.
+each caused. Operators written as signs (`a + b`, `a[i]`) are no calls to a profile: they count for the
+function that they stand in. Time is what a thread computes: one that waits, for others or for the processor,
+takes none. What the profile itself adds to every call is measured and taken off.
 """
 
 from __future__ import annotations
